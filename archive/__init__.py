@@ -1,0 +1,1 @@
+"""The archive itself: knows DICOM objects, speaks no wire protocol."""

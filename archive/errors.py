@@ -1,0 +1,93 @@
+"""Everything the archive refuses, and why.
+
+::
+
+    ArchiveError
+    ├── InvalidRequestError          the question itself is wrong: a bad date, limit, UID
+    ├── InvalidInstanceError         not DICOM, truncated, identifiers missing or malformed
+    │   └── StudyMismatchError       stored to the URL of another study
+    ├── ConflictingInstanceError     same identifiers, other content: kept aside as a held version
+    ├── NotFoundError                does not exist, or may not be seen: both answer alike
+    ├── UnauthenticatedError         nobody we know
+    ├── ForbiddenError               known, but not allowed
+    ├── NotAcceptableError           stored, but not in a form the asker takes
+    ├── UnsupportedMediaTypeError    sent in a form the archive does not take
+    ├── BusyError                    too much at once: try again
+    ├── StorageFullError             the disk is nearly full: reads go on, writes are refused
+    └── UnavailableError             a store or the index does not answer
+
+The domain carries no status number: each face has one table that maps these classes
+(``dimse/status.py``, ``dicomweb/errors.py``), and a test fails when a class is missing there.
+"""
+
+
+class ArchiveError(Exception):
+    """The base of every refusal; its text says what was wrong, where, and what to do."""
+
+
+class InvalidRequestError(ArchiveError):
+    """The request cannot be understood; nothing was done."""
+
+
+class InvalidInstanceError(ArchiveError):
+    """The instance cannot be kept; nothing of it was stored.
+
+    Parameters
+    ----------
+    message
+        What was wrong and what was expected.
+    offset
+        Byte position, 0-based from the start of the object, where it was seen.
+    tag
+        The element concerned, as eight upper-case hexadecimal digits.
+    """
+
+    def __init__(
+        self, message: str, *, offset: int | None = None, tag: str | None = None
+    ) -> None:
+        self.offset = offset
+        self.tag = tag
+        where = [f"at byte {offset}"] if offset is not None else []
+        if tag is not None:
+            where.insert(0, f"in ({tag[:4]},{tag[4:]})")
+        super().__init__(f"{message} ({' '.join(where)})" if where else message)
+
+
+class StudyMismatchError(InvalidInstanceError):
+    """The instance belongs to another study than the URL names (PS3.18 §10.5.1)."""
+
+
+class ConflictingInstanceError(ArchiveError):
+    """An instance with these UIDs and other content is stored; this one is held aside."""
+
+
+class NotFoundError(ArchiveError):
+    """No such resource, or none that this principal may see."""
+
+
+class UnauthenticatedError(ArchiveError):
+    """Credentials are missing or wrong."""
+
+
+class ForbiddenError(ArchiveError):
+    """The principal may not do this."""
+
+
+class NotAcceptableError(ArchiveError):
+    """None of the offered representations is acceptable to the asker."""
+
+
+class UnsupportedMediaTypeError(ArchiveError):
+    """The body is in a media type that the archive does not take."""
+
+
+class BusyError(ArchiveError):
+    """The archive is at its limit; the same request may succeed later."""
+
+
+class StorageFullError(ArchiveError):
+    """The store is nearly full: nothing more is accepted until space is freed."""
+
+
+class UnavailableError(ArchiveError):
+    """A part the archive depends on does not answer."""

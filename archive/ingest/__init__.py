@@ -1,0 +1,1 @@
+"""Ingest: the one door by which every instance enters."""

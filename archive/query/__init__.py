@@ -1,0 +1,1 @@
+"""Search: one engine for QIDO-RS and C-FIND."""

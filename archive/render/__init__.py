@@ -1,0 +1,1 @@
+"""Rendering and transcoding: the one door by which made pixels leave."""

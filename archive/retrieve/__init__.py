@@ -1,0 +1,1 @@
+"""Retrieve: the one door by which stored bytes leave."""

@@ -1,0 +1,1 @@
+"""The HTTP face (PS3.18): translate, call, answer."""

@@ -1,0 +1,1 @@
+"""Persistence: keys and bytes, rows and columns; no service, no protocol."""
