@@ -1,0 +1,25 @@
+"""What can go wrong in persistence; drivers' own errors end here."""
+
+
+class StorageError(Exception):
+    """The base of every storage failure."""
+
+
+class ObjectMissingError(StorageError):
+    """No object lies under that key."""
+
+
+class NoSpaceError(StorageError):
+    """The volume is full, or so nearly full that nothing more is written."""
+
+
+class IndexBusyError(StorageError):
+    """The index was locked for longer than it may be waited for."""
+
+
+class IndexUnavailableError(StorageError):
+    """The index does not answer."""
+
+
+class ObjectUnreadableError(StorageError):
+    """The bytes are there but cannot be read."""

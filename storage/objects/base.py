@@ -1,0 +1,92 @@
+"""What every object store does (the contract is tests/contracts/test_object_store.py)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Spool(Protocol):
+    """An object being received, on the store's own volume and under no key yet."""
+
+    @property
+    def size_bytes(self) -> int:
+        """How much has been written."""
+
+    def write(self, chunk: Buffer) -> None:
+        """Append ``chunk``; raise NoSpaceError when the volume is full."""
+
+    def view(self) -> memoryview:
+        """Map what has been written for reading, without copying it into memory."""
+
+    def discard(self) -> None:
+        """Remove it; nothing happens when it was already kept or discarded."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object of the store, as a walk over it sees it.
+
+    Parameters
+    ----------
+    key
+        Its address.
+    size_bytes
+        Its length.
+    """
+
+    key: str
+    size_bytes: int
+
+
+class ObjectStore(Protocol):
+    """Bytes under keys. Objects are written once and never changed."""
+
+    def new_spool(self) -> Spool:
+        """Begin an object whose size is not known; raises NoSpaceError."""
+
+    def put(self, key: str, body: Buffer | Spool) -> None:
+        """Write ``body`` under ``key`` so that it survives a crash once `settle` returns.
+
+        Raises
+        ------
+        NoSpaceError
+            If the volume is (nearly) full; nothing is left under ``key``.
+        """
+
+    def settle(self, keys: list[str]) -> None:
+        """Make the names of objects just put durable, together: one sync a folder."""
+
+    def forget(self, keys: list[str]) -> None:
+        """Note that these objects are referred to by the index: no sweep need ask for them."""
+
+    def read(self, key: str, offset: int, length: int) -> bytes:
+        """Return up to ``length`` bytes from ``offset``; raises ObjectMissingError."""
+
+    def iter_chunks(
+        self, key: str, offset: int, length: int, chunk_bytes: int
+    ) -> Iterator[bytes]:
+        """Yield ``length`` bytes from ``offset`` in pieces of ``chunk_bytes``."""
+
+    def size(self, key: str) -> int:
+        """Return an object's length; raises ObjectMissingError."""
+
+    def delete(self, key: str) -> None:
+        """Remove an object; nothing happens when there is none."""
+
+    def walk(self) -> Iterator[StoredObject]:
+        """Yield every object, in the order of keys."""
+
+    def strays(self) -> Iterator[str]:
+        """Yield keys that a writer which no longer runs put, and may not have indexed."""
+
+    def clear_strays(self) -> None:
+        """Forget what `strays` yielded; called when each has been dealt with."""
+
+    def local_path(self, key: str) -> Path | None:
+        """Return the file that holds the object, where it is one."""
+
+    def has_room(self) -> bool:
+        """Tell whether writes are accepted."""
