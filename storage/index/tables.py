@@ -1,0 +1,267 @@
+"""The schema of the index, for SQLite and PostgreSQL alike.
+
+Integer keys; UIDs unique within their parent; every row of the three levels carries its
+collection, site and partition, and every instance its state, so that what a principal may see
+is a condition on columns. Moments are integers, microseconds since 1970 in UTC: SQLite has no
+type for them. Text that is matched without regard to case and accents has a ``_key`` column
+that holds it normalised. Migrations make these tables; a test compares the two.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite gives row ids only to a column of exactly this type; PostgreSQL wants 64 bits said.
+_Key = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _text(name: str) -> Column[str]:
+    return Column(name, Text, nullable=False, server_default="")
+
+
+def _count(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False, server_default="0")
+
+
+def _place() -> tuple[Column[str], ...]:
+    """Who may see a row: where it belongs and where it came from."""
+    return (_text("collection"), _text("site"), _text("partition"))
+
+
+# Named counters; `change` numbers the feed without gaps, because its row is locked until commit.
+counter = Table(
+    "counter",
+    metadata,
+    Column("name", Text, primary_key=True),
+    _count("value"),
+)
+
+source = Table(
+    "source",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("source_key", Text, nullable=False, unique=True),
+    _text("site"),
+    _text("collection"),
+    _text("protocol"),
+    _text("principal"),
+    _text("calling_ae_title"),
+    _text("called_ae_title"),
+    _text("remote"),
+)
+
+# A patient is one identifier of one issuer at one site: identifiers are never merged.
+patient = Table(
+    "patient",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    _text("site"),
+    _text("issuer_of_patient_id"),
+    _text("patient_id"),
+    _text("patient_name"),
+    _text("patient_name_key"),
+    _text("patient_birth_date"),
+    _text("patient_sex"),
+    UniqueConstraint("site", "issuer_of_patient_id", "patient_id"),
+    Index(None, "patient_id"),
+    Index(None, "patient_name_key"),
+)
+
+study = Table(
+    "study",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("patient_fk", _Key, ForeignKey("patient.id"), nullable=False),
+    Column("study_instance_uid", Text, nullable=False, unique=True),
+    _text("patient_id"),
+    _text("issuer_of_patient_id"),
+    _text("patient_name_key"),
+    _text("patient_birth_date"),
+    _text("patient_sex"),
+    _text("study_date"),
+    _text("study_time"),
+    _text("accession_number"),
+    _text("study_id"),
+    _text("study_description_key"),
+    _text("referring_physician_name_key"),
+    # Backslash lists of what the visible instances have: for answers, not for matching.
+    _text("modalities"),
+    _text("sop_classes"),
+    _count("number_of_series"),
+    _count("number_of_instances"),
+    _count("size_bytes"),
+    *_place(),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    _count("change"),
+    # DICOM JSON of the patient and study attributes of the study's first instance.
+    Column("attributes", LargeBinary, nullable=False),
+    Index(None, "patient_fk"),
+    Index(None, "patient_id"),
+    Index(None, "patient_name_key"),
+    Index(None, "accession_number"),
+    Index("ix_study_study_date_id", text("study_date DESC"), text("id DESC")),
+    Index(None, "study_description_key"),
+    Index(None, "updated_at"),
+)
+
+# Narrow and ordered as a study list asks: modality, newest first.
+study_modality = Table(
+    "study_modality",
+    metadata,
+    Column("modality", Text, primary_key=True),
+    Column("study_fk", _Key, ForeignKey("study.id"), primary_key=True),
+    _text("study_date"),
+    Index(
+        "ix_study_modality_modality_study_date",
+        "modality",
+        text("study_date DESC"),
+        text("study_fk DESC"),
+    ),
+    Index(None, "study_fk"),
+)
+
+series = Table(
+    "series",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("study_fk", _Key, ForeignKey("study.id"), nullable=False),
+    Column("series_instance_uid", Text, nullable=False),
+    _text("modality"),
+    Column("series_number", BigInteger),
+    _text("series_description_key"),
+    _text("series_date"),
+    _text("series_time"),
+    _text("body_part_examined"),
+    _text("protocol_name_key"),
+    _text("station_name"),
+    _text("manufacturer_key"),
+    _text("procedure_step_start_date"),
+    _text("procedure_step_start_time"),
+    _text("procedure_step_id"),
+    _text("scheduled_step_id"),
+    _text("requested_procedure_id"),
+    _count("number_of_instances"),
+    _count("size_bytes"),
+    *_place(),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    _count("change"),
+    # DICOM JSON of the series attributes of the series' first instance.
+    Column("attributes", LargeBinary, nullable=False),
+    UniqueConstraint("study_fk", "series_instance_uid"),
+    Index(None, "series_instance_uid"),
+    Index(None, "modality"),
+    Index(None, "series_description_key"),
+)
+
+instance = Table(
+    "instance",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("series_fk", _Key, ForeignKey("series.id"), nullable=False),
+    Column("study_fk", _Key, ForeignKey("study.id"), nullable=False),
+    Column("sop_instance_uid", Text, nullable=False),
+    _text("sop_class_uid"),
+    _text("transfer_syntax_uid"),
+    Column("instance_number", BigInteger),
+    _text("content_date"),
+    _text("content_time"),
+    _text("acquisition_date"),
+    Column("acquisition_number", BigInteger),
+    Column("rows", Integer),
+    Column("columns", Integer),
+    Column("bits_allocated", Integer),
+    Column("number_of_frames", Integer),
+    # 1 for the first content stored under these UIDs, 2 for the next...
+    Column("version", Integer, nullable=False, server_default="1"),
+    # received, quarantined, released, withdrawn; held: a version kept aside; deleted: undoable.
+    Column("state", Text, nullable=False),
+    Column("reason", Text, nullable=False, server_default=""),
+    *_place(),
+    Column("source_fk", _Key, ForeignKey("source.id"), nullable=False),
+    Column("object_key", Text, nullable=False, unique=True),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("dataset_offset", Integer, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("received_at", BigInteger, nullable=False),
+    Column("state_at", BigInteger, nullable=False),
+    _count("change"),
+    _count("duplicates"),
+    _count("warnings"),
+    Column("uid_elsewhere", Boolean, nullable=False, server_default=text("false")),
+    UniqueConstraint("series_fk", "sop_instance_uid", "version"),
+    # At most one version of an instance is visible.
+    Index(
+        "uq_instance_released",
+        "series_fk",
+        "sop_instance_uid",
+        unique=True,
+        sqlite_where=text("state = 'released'"),
+        postgresql_where=text("state = 'released'"),
+    ),
+    Index(None, "sop_instance_uid"),
+    Index(None, "series_fk", "instance_number"),
+    Index(None, "study_fk"),
+    # What an operator must look at is rare: a small index finds it.
+    Index(
+        "ix_instance_unusual",
+        "state",
+        "state_at",
+        sqlite_where=text("state <> 'released'"),
+        postgresql_where=text("state <> 'released'"),
+    ),
+)
+
+# What only retrieval reads; kept out of `instance` so that its rows stay small.
+instance_detail = Table(
+    "instance_detail",
+    metadata,
+    Column(
+        "instance_fk", _Key, ForeignKey("instance.id"), primary_key=True, autoincrement=False
+    ),
+    # DICOM JSON of the instance-level attributes alone is not kept: search reads `metadata`.
+    Column("metadata", LargeBinary, nullable=False),
+    Column("bulk", LargeBinary, nullable=False),
+    Column("frames", LargeBinary, nullable=False),
+)
+
+change = Table(
+    "change",
+    metadata,
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", BigInteger, nullable=False),
+    # stored, duplicate, held, replaced, withdrawn, deleted, restored, released, purged
+    Column("kind", Text, nullable=False),
+    _text("study_instance_uid"),
+    _text("series_instance_uid"),
+    _text("sop_instance_uid"),
+    Column("version", Integer, nullable=False, server_default="1"),
+    Column("digest", LargeBinary, nullable=False),
+    _text("site"),
+    _text("collection"),
+    _text("partition"),
+    _text("principal"),
+    _text("reason"),
+    Index(None, "study_instance_uid", "sequence"),
+)
