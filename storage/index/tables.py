@@ -48,7 +48,7 @@ def _place() -> tuple[Column[str], ...]:
     return (_text("collection"), _text("site"), _text("partition"))
 
 
-# Named counters; `change` numbers the feed without gaps, because its row is locked until commit.
+# Named counters; `change` numbers the feed without gaps: its row is locked until commit.
 counter = Table(
     "counter",
     metadata,

@@ -21,6 +21,9 @@ class Spool(Protocol):
     def view(self) -> memoryview:
         """Map what has been written for reading, without copying it into memory."""
 
+    def read(self, offset: int, length: int) -> bytes:
+        """Return up to ``length`` bytes from ``offset`` of what has been written."""
+
     def discard(self) -> None:
         """Remove it; nothing happens when it was already kept or discarded."""
 
@@ -76,14 +79,17 @@ class ObjectStore(Protocol):
     def delete(self, key: str) -> None:
         """Remove an object; nothing happens when there is none."""
 
-    def walk(self) -> Iterator[StoredObject]:
-        """Yield every object, in the order of keys."""
+    def walk(self, prefix: str) -> Iterator[StoredObject]:
+        """Yield every object whose key begins with the folder ``prefix``, in order."""
 
-    def strays(self) -> Iterator[str]:
-        """Yield keys that a writer which no longer runs put, and may not have indexed."""
+    def strays(self) -> Iterator[list[str]]:
+        """Yield lists of keys that writers which no longer run put, and may not have indexed.
 
-    def clear_strays(self) -> None:
-        """Forget what `strays` yielded; called when each has been dealt with."""
+        When the caller asks for the next list, the last one counts as dealt with.
+        """
+
+    def discard_stray(self, key: str) -> bool:
+        """Remove an object that no index names, whole or half written; tell if it was there."""
 
     def local_path(self, key: str) -> Path | None:
         """Return the file that holds the object, where it is one."""

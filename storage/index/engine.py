@@ -1,0 +1,154 @@
+"""Connections to the index: SQLite or PostgreSQL, drivers' errors translated."""
+
+import contextlib
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from storage.errors import IndexBusyError, IndexUnavailableError
+
+# How long a writer waits for another process's short transaction.
+_BUSY_TIMEOUT_MS: Final = 30_000
+_STATEMENT_TIMEOUT_S: Final = 30.0
+# SQLite asks whether to go on after this many instructions of its machine, about 1 ms.
+_PROGRESS_STEPS: Final = 100_000
+_WRITING: Final = "fileroom_writing"
+
+
+class IndexEngine:
+    """The index database of one process.
+
+    Parameters
+    ----------
+    url
+        ``sqlite:///path/to/index.db`` or ``postgresql+psycopg://...``.
+    pool_size
+        Connections kept open.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 16) -> None:
+        self.url = make_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._engine = self._sqlite(pool_size) if self.is_sqlite else self._postgresql(pool_size)
+
+    @property
+    def sqlalchemy(self) -> Engine:
+        """The engine itself, for migrations."""
+        return self._engine
+
+    @contextlib.contextmanager
+    def read(self, *, timeout_s: float = _STATEMENT_TIMEOUT_S) -> Iterator[Connection]:
+        """Open a transaction that only reads; each statement may take ``timeout_s``.
+
+        Raises
+        ------
+        IndexBusyError
+            If a statement takes longer.
+        IndexUnavailableError
+            If the database does not answer.
+        """
+        with _translated(), self._engine.connect() as connection:
+            if self.is_sqlite:
+                with _deadline(connection, timeout_s):
+                    yield connection
+            else:
+                connection.execute(
+                    text("SELECT set_config('statement_timeout', :value, true)"),
+                    {"value": str(int(timeout_s * 1000))},
+                )
+                yield connection
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Open a transaction that writes; committed when the block ends without an error.
+
+        Raises
+        ------
+        IndexBusyError
+            If another writer held the database for too long.
+        IndexUnavailableError
+            If the database does not answer.
+        """
+        with _translated(), self._engine.connect() as connection:
+            connection = connection.execution_options(**{_WRITING: True})
+            with connection.begin():
+                yield connection
+
+    def checkpoint(self) -> None:
+        """Fold SQLite's write-ahead log into the database; nothing on PostgreSQL."""
+        if self.is_sqlite:
+            with _translated(), self._engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+    def _sqlite(self, pool_size: int) -> Engine:
+        if self.url.database:
+            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(
+            self.url, pool_size=pool_size, max_overflow=48, connect_args={"timeout": 30}
+        )
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+
+    def _postgresql(self, pool_size: int) -> Engine:
+        return create_engine(self.url, pool_size=pool_size, max_overflow=16, pool_pre_ping=True)
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    # The driver's own transaction handling begins too late for BEGIN IMMEDIATE.
+    connection.isolation_level = None
+    for pragma in (
+        f"busy_timeout = {_BUSY_TIMEOUT_MS}",
+        "journal_mode = WAL",
+        # Success is answered after the commit: it must survive a power cut.
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        "cache_size = -16000",
+        "mmap_size = 268435456",
+        "temp_store = MEMORY",
+        "wal_autocheckpoint = 4000",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A writer takes the lock at once: upgrading a read transaction can fail half way.
+    writing = connection.get_execution_options().get(_WRITING, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+@contextlib.contextmanager
+def _deadline(connection: Connection, timeout_s: float) -> Iterator[None]:
+    driver: Any = connection.connection.driver_connection
+    end = time.monotonic() + timeout_s
+    driver.set_progress_handler(lambda: time.monotonic() > end, _PROGRESS_STEPS)
+    try:
+        yield
+    finally:
+        driver.set_progress_handler(None, 0)
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except PoolTimeoutError as error:
+        raise IndexBusyError("every connection to the index is in use") from error
+    except DBAPIError as error:
+        cause = str(error.orig)
+        if "locked" in cause or "interrupted" in cause or "statement timeout" in cause:
+            raise IndexBusyError(f"the index took too long: {cause}") from error
+        if isinstance(error, OperationalError) or error.connection_invalidated:
+            raise IndexUnavailableError(f"the index does not answer: {cause}") from error
+        raise

@@ -1,0 +1,336 @@
+"""Objects as files of a local file system."""
+
+import contextlib
+import errno
+import fcntl
+import mmap
+import os
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from storage.errors import NoSpaceError, ObjectMissingError, ObjectUnreadableError
+from storage.objects.base import Buffer, Spool, StoredObject
+
+_PART: Final = ".part"
+_INCOMING: Final = "incoming"
+_JOURNAL: Final = "journal"
+_ROOM_CHECK_S: Final = 0.5
+_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+# A journal is cut back when nothing is outstanding and it is larger than this.
+_JOURNAL_BYTES: Final = 256 * 1024
+
+
+@contextlib.contextmanager
+def _translated(what: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ObjectMissingError(f"no object {what}") from error
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise NoSpaceError("the volume that holds the objects is full") from error
+        raise ObjectUnreadableError(f"{what}: {error.strerror}") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, body: Buffer) -> None:
+    view = memoryview(body)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+class DiskSpool:
+    """An object being received, as a file under ``incoming/``."""
+
+    def __init__(self, path: Path) -> None:
+        self._path: Path | None = path
+        self._descriptor = os.open(
+            path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640
+        )
+        self._size = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """How much has been written."""
+        return self._size
+
+    def write(self, chunk: Buffer) -> None:
+        """Append ``chunk``; raise NoSpaceError when the volume is full."""
+        with _translated("being received"):
+            _write_all(self._descriptor, chunk)
+        self._size += len(chunk)
+
+    def view(self) -> memoryview:
+        """Map what has been written for reading."""
+        if self._size == 0:
+            return memoryview(b"")
+        return memoryview(mmap.mmap(self._descriptor, self._size, access=mmap.ACCESS_READ))
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return up to ``length`` bytes from ``offset``."""
+        return os.pread(self._descriptor, length, offset)
+
+    def discard(self) -> None:
+        """Remove it; nothing happens when it was already kept or discarded."""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+            self._close()
+
+    def keep_as(self, path: Path) -> None:
+        """Make it the file ``path``, durable but for the folder's entry."""
+        if self._path is None:
+            raise ValueError("this spool was kept or discarded before")
+        os.fsync(self._descriptor)
+        self._path.rename(path)
+        self._close()
+
+    def _close(self) -> None:
+        os.close(self._descriptor)
+        self._path = None
+
+
+class _Journal:
+    """Keys that this process wrote and has not yet seen indexed, in a file that outlives it.
+
+    The file is locked for as long as its process lives, so that another one can tell an
+    abandoned journal. It is not synced: after a crash of the process it is whole, and after a
+    power cut `fileroom verify` finds what it no longer names.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.name = uuid.uuid4().hex
+        folder.mkdir(parents=True, exist_ok=True)
+        self._descriptor = os.open(
+            folder / self.name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        )
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        self._outstanding: set[str] = set()
+        self._lock = threading.Lock()
+        self._written = 0
+
+    def add(self, key: str) -> None:
+        line = f"{key}\n".encode()
+        with self._lock:
+            self._outstanding.add(key)
+            self._written += os.write(self._descriptor, line)
+
+    def remove(self, keys: list[str]) -> None:
+        with self._lock:
+            self._outstanding.difference_update(keys)
+            if not self._outstanding and self._written > _JOURNAL_BYTES:
+                os.ftruncate(self._descriptor, 0)
+                self._written = 0
+
+
+class DiskStore:
+    """The object store on a local file system (`storage.objects.base.ObjectStore`).
+
+    Parameters
+    ----------
+    root
+        The folder that holds everything; made when it is missing.
+    keep_free_bytes
+        Writes are refused while the volume has less than this free.
+    """
+
+    def __init__(self, root: Path, *, keep_free_bytes: int = 0) -> None:
+        self._root = root
+        self._keep_free_bytes = keep_free_bytes
+        self._lock = threading.Lock()
+        self._own_journal: _Journal | None = None
+        self._durable_folders: set[Path] = set()
+        self._room_checked_at = float("-inf")
+        self._room = True
+        (root / _INCOMING).mkdir(parents=True, exist_ok=True)
+
+    # -- writing ---------------------------------------------------------------------------
+
+    def new_spool(self) -> Spool:
+        """Begin an object whose size is not known; raises NoSpaceError."""
+        self._require_room()
+        name = f"{self._journal().name}-{uuid.uuid4().hex}{_PART}"
+        with _translated("being received"):
+            return DiskSpool(self._root / _INCOMING / name)
+
+    def put(self, key: str, body: Buffer | Spool) -> None:
+        """Write ``body`` under ``key``: data synced, renamed into place.
+
+        The folder's entry is made durable by `settle`, once for all objects of a folder.
+        """
+        self._require_room()
+        path = self._root / key
+        self._journal().add(key)
+        with _translated(key):
+            try:
+                self._write(path, body)
+            except FileNotFoundError:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._write(path, body)
+
+    def _write(self, path: Path, body: Buffer | Spool) -> None:
+        if isinstance(body, DiskSpool):
+            body.keep_as(path)
+            return
+        if not isinstance(body, bytes | bytearray | memoryview):
+            raise TypeError("a spool of another store cannot be kept here")
+        part = path.with_name(path.name + _PART)
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        try:
+            _write_all(descriptor, body)
+            os.fsync(descriptor)
+            part.rename(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(descriptor)
+
+    def settle(self, keys: list[str]) -> None:
+        """Make the names of objects just put durable, together: one sync a folder."""
+        with _translated("folder"):
+            for folder in sorted({(self._root / key).parent for key in keys}):
+                _sync_folder(folder)
+                self._settle_ancestors(folder)
+
+    def _settle_ancestors(self, folder: Path) -> None:
+        # Another process may have made a parent and not yet synced it: each process syncs the
+        # ancestors of a folder once before it vouches for anything inside.
+        if folder in self._durable_folders:
+            return
+        for ancestor in folder.parents:
+            _sync_folder(ancestor)
+            if ancestor == self._root:
+                break
+        with self._lock:
+            if len(self._durable_folders) > 100_000:
+                self._durable_folders.clear()
+            self._durable_folders.add(folder)
+
+    def forget(self, keys: list[str]) -> None:
+        """Note that these objects are indexed or removed: no sweep need ask for them."""
+        self._journal().remove(keys)
+
+    def delete(self, key: str) -> None:
+        """Remove an object; nothing happens when there is none."""
+        with _translated(key):
+            (self._root / key).unlink(missing_ok=True)
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def read(self, key: str, offset: int, length: int) -> bytes:
+        """Return up to ``length`` bytes from ``offset``; raises ObjectMissingError."""
+        with _translated(key):
+            descriptor = os.open(self._root / key, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                return os.pread(descriptor, length, offset)
+            finally:
+                os.close(descriptor)
+
+    def iter_chunks(
+        self, key: str, offset: int, length: int, chunk_bytes: int
+    ) -> Iterator[bytes]:
+        """Yield ``length`` bytes from ``offset`` in pieces of ``chunk_bytes``.
+
+        Raises
+        ------
+        ObjectMissingError
+            If there is no such object.
+        ObjectUnreadableError
+            If it ends before ``length`` bytes are read.
+        """
+        with _translated(key):
+            descriptor = os.open(self._root / key, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                while length > 0:
+                    chunk = os.pread(descriptor, min(length, chunk_bytes), offset)
+                    if not chunk:
+                        raise ObjectUnreadableError(f"{key} ends {length} bytes early")
+                    yield chunk
+                    offset += len(chunk)
+                    length -= len(chunk)
+            finally:
+                os.close(descriptor)
+
+    def size(self, key: str) -> int:
+        """Return an object's length; raises ObjectMissingError."""
+        with _translated(key):
+            return (self._root / key).stat().st_size
+
+    def local_path(self, key: str) -> Path | None:
+        """Return the file that holds the object."""
+        return self._root / key
+
+    def walk(self, prefix: str) -> Iterator[StoredObject]:
+        """Yield every object under ``prefix``, in the order of keys."""
+        for folder, folders, files in os.walk(self._root / prefix):
+            folders.sort()
+            for name in sorted(files):
+                path = Path(folder) / name
+                with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                    key = path.relative_to(self._root).as_posix()
+                    yield StoredObject(key=key, size_bytes=path.stat().st_size)
+
+    # -- after a crash ---------------------------------------------------------------------
+
+    def strays(self) -> Iterator[list[str]]:
+        """Yield, journal by journal, the keys that a writer which died may not have indexed.
+
+        When the caller asks for the next list, the last one counts as dealt with.
+        """
+        for journal in sorted((self._root / _JOURNAL).glob("*")):
+            with contextlib.ExitStack() as stack:
+                try:
+                    file = stack.enter_context(journal.open("rb"))
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except (FileNotFoundError, BlockingIOError):
+                    continue  # its writer lives, or another sweep was faster
+                for part in (self._root / _INCOMING).glob(f"{journal.name}-*"):
+                    part.unlink(missing_ok=True)
+                keys = file.read().decode(errors="replace").split("\n")
+                yield [key for key in keys if key]
+                journal.unlink(missing_ok=True)
+
+    def discard_stray(self, key: str) -> bool:
+        """Remove an object that no index names, whole or half written; tell if it was there."""
+        found = False
+        for path in (self._root / key, self._root / (key + _PART)):
+            if path.is_relative_to(self._root) and path.exists():
+                path.unlink(missing_ok=True)
+                found = True
+        return found
+
+    # -- room ------------------------------------------------------------------------------
+
+    def has_room(self) -> bool:
+        """Tell whether writes are accepted; asks the file system at most twice a second."""
+        now = time.monotonic()
+        if now - self._room_checked_at > _ROOM_CHECK_S:
+            self._room = shutil.disk_usage(self._root).free > self._keep_free_bytes
+            self._room_checked_at = now
+        return self._room
+
+    def _require_room(self) -> None:
+        if not self.has_room():
+            raise NoSpaceError(
+                f"less than {self._keep_free_bytes} bytes are free on the objects' volume"
+            )
+
+    def _journal(self) -> _Journal:
+        # Made at the first write: a worker is forked from a process that writes nothing.
+        if self._own_journal is None:
+            with self._lock:
+                if self._own_journal is None:
+                    self._own_journal = _Journal(self._root / _JOURNAL)
+        return self._own_journal
