@@ -36,7 +36,8 @@ class IndexEngine:
     def __init__(self, url: str, *, pool_size: int = 16) -> None:
         self.url = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self._engine = self._sqlite(pool_size) if self.is_sqlite else self._postgresql(pool_size)
+        open_engine = self._sqlite if self.is_sqlite else self._postgresql
+        self._engine = open_engine(pool_size)
 
     @property
     def sqlalchemy(self) -> Engine:
@@ -77,7 +78,7 @@ class IndexEngine:
             If the database does not answer.
         """
         with _translated(), self._engine.connect() as connection:
-            connection = connection.execution_options(**{_WRITING: True})
+            connection.execution_options(**{_WRITING: True})
             with connection.begin():
                 yield connection
 

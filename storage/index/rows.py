@@ -99,7 +99,6 @@ class InstanceRow:
     digest: bytes
     received_at: datetime
     warnings: int
-    attributes: bytes
     metadata: bytes
     bulk: bytes
     frames: bytes
@@ -195,12 +194,15 @@ class Insertion:
     ----------
     kind
         "stored", "duplicate", "held" or "replaced".
+    keep
+        Whether the index refers to the object; if not, its bytes are stored already.
     elsewhere
         "study/series" of another place where the same SOP Instance UID is stored;
         empty when there is none.
     """
 
     kind: str
+    keep: bool
     elsewhere: str = ""
 
 

@@ -1,0 +1,95 @@
+"""The change feed: every act is one row, numbered without gaps."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, ColumnElement, Table, insert, select, true, update
+
+from storage.index import clock
+from storage.index.rows import ChangeRow
+from storage.index.scope import Scope
+from storage.index.tables import change, counter
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One act, before it has a number."""
+
+    kind: str
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    version: int
+    digest: bytes
+    site: str
+    collection: str
+    partition: str
+    principal: str
+    reason: str = ""
+
+
+def reserve(connection: Connection, count: int) -> int:
+    """Return the first of ``count`` numbers, and hold every other writer until commit.
+
+    This is the lock that makes look-then-insert safe on PostgreSQL; SQLite has one writer
+    anyway. It comes first in every transaction that changes instances.
+    """
+    statement = (
+        update(counter)
+        .where(counter.c.name == "change")
+        .values(value=counter.c.value + count)
+        .returning(counter.c.value)
+    )
+    last: int = connection.execute(statement).scalar_one()
+    return last - count + 1
+
+
+def append(connection: Connection, first: int, changes: Sequence[Change], at_us: int) -> None:
+    """Write ``changes`` under the numbers from ``first``, which `reserve` gave."""
+    if changes:
+        rows = [
+            {
+                "sequence": first + position,
+                "at": at_us,
+                **{name: getattr(row, name) for name in Change.__slots__},
+            }
+            for position, row in enumerate(changes)
+        ]
+        connection.execute(insert(change), rows)
+
+
+def in_scope(table: Table, scope: Scope) -> ColumnElement[bool]:
+    """Return the condition that a row of ``table`` may be seen."""
+    condition: ColumnElement[bool] = true()
+    if scope.collections is not None:
+        condition &= table.c.collection.in_(sorted(scope.collections))
+    if scope.partitions is not None:
+        condition &= table.c.partition.in_(sorted(scope.partitions))
+    return condition
+
+
+def read(connection: Connection, scope: Scope, after: int, limit: int) -> list[ChangeRow]:
+    """Return up to ``limit`` changes with a number above ``after``, in order."""
+    statement = (
+        select(change)
+        .where(change.c.sequence > after, in_scope(change, scope))
+        .order_by(change.c.sequence)
+        .limit(limit)
+    )
+    return [
+        ChangeRow(
+            sequence=row.sequence,
+            at=clock.from_us(row.at),
+            kind=row.kind,
+            study_instance_uid=row.study_instance_uid,
+            series_instance_uid=row.series_instance_uid,
+            sop_instance_uid=row.sop_instance_uid,
+            version=row.version,
+            digest=row.digest,
+            site=row.site,
+            collection=row.collection,
+            principal=row.principal,
+            reason=row.reason,
+        )
+        for row in connection.execute(statement)
+    ]

@@ -1,0 +1,231 @@
+"""Sources, patients, studies and series: found or made for instances that arrive."""
+
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from sqlalchemy import Connection, Table, insert, select, text, tuple_
+
+from storage.index.rows import NewInstance, SeriesRow, Source, StudyRow
+from storage.index.tables import patient, series, source, study
+
+_SOURCE_COLUMNS = tuple(field.name for field in fields(Source))
+_SERIES_COLUMNS = tuple(field.name for field in fields(SeriesRow))
+_STUDY_COLUMNS = tuple(
+    field.name for field in fields(StudyRow) if field.name in study.c and field.name != "id"
+)
+_PATIENT_COLUMNS = (
+    "issuer_of_patient_id",
+    "patient_id",
+    "patient_name",
+    "patient_name_key",
+    "patient_birth_date",
+    "patient_sex",
+)
+# What the trigram table of SQLite indexes; PostgreSQL has indexes on `study` itself.
+TRIGRAM_COLUMNS = (
+    "patient_name_key",
+    "patient_id",
+    "accession_number",
+    "study_description_key",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A study or series of the index: its key, and what its instances inherit."""
+
+    id: int
+    collection: str
+    site: str
+    partition: str
+    study_date: str = ""
+
+
+class ParentCache:
+    """What is known of parents, so that most batches look nothing up.
+
+    Rows of these tables are never removed nor renumbered, so an entry stays true; it is kept
+    only after the transaction that made it has committed.
+    """
+
+    def __init__(self, limit: int = 50_000) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self.sources: dict[str, int] = {}
+        self.studies: dict[str, Place] = {}
+        self.series: dict[tuple[int, str], Place] = {}
+
+    def learn(self, found: "Parents") -> None:
+        """Take over what a committed transaction found or made."""
+        with self._lock:
+            if len(self.series) > self._limit:
+                self.studies = {}
+                self.series = {}
+            self.sources = self.sources | found.sources
+            self.studies.update(found.studies)
+            self.series.update(found.series)
+
+
+class Parents:
+    """The parents of one batch, within its transaction."""
+
+    def __init__(self, connection: Connection, cache: ParentCache, at_us: int) -> None:
+        self._connection = connection
+        self._cache = cache
+        self._at_us = at_us
+        self.sources: dict[str, int] = {}
+        self.studies: dict[str, Place] = {}
+        self.series: dict[tuple[int, str], Place] = {}
+
+    def resolve(self, batch: Sequence[NewInstance]) -> None:
+        """Find or make every parent of ``batch``."""
+        self._resolve_sources(batch)
+        self._resolve_studies(batch)
+        self._resolve_series(batch)
+
+    def study_of(self, new: NewInstance) -> Place:
+        """Return the study of a resolved instance."""
+        return self.studies[new.study.study_instance_uid]
+
+    def series_of(self, new: NewInstance) -> Place:
+        """Return the series of a resolved instance."""
+        return self.series[self.study_of(new).id, new.series.series_instance_uid]
+
+    # -- sources ---------------------------------------------------------------------------
+
+    def _resolve_sources(self, batch: Sequence[NewInstance]) -> None:
+        wanted = {new.source_key: new.source for new in batch}
+        self.sources = {
+            key: known for key in wanted if (known := self._cache.sources.get(key)) is not None
+        }
+        missing = [key for key in wanted if key not in self.sources]
+        if not missing:
+            return
+        rows = self._connection.execute(
+            select(source.c.source_key, source.c.id).where(source.c.source_key.in_(missing))
+        )
+        self.sources.update({row.source_key: row.id for row in rows})
+        for key in missing:
+            if key not in self.sources:
+                values = {name: getattr(wanted[key], name) for name in _SOURCE_COLUMNS}
+                self.sources[key] = self._insert(source, values | {"source_key": key})
+
+    # -- studies ---------------------------------------------------------------------------
+
+    def _resolve_studies(self, batch: Sequence[NewInstance]) -> None:
+        wanted: dict[str, NewInstance] = {}
+        for new in batch:
+            wanted.setdefault(new.study.study_instance_uid, new)
+        self.studies = {
+            uid: known for uid in wanted if (known := self._cache.studies.get(uid)) is not None
+        }
+        missing = [uid for uid in wanted if uid not in self.studies]
+        if not missing:
+            return
+        rows = self._connection.execute(
+            select(study).where(study.c.study_instance_uid.in_(missing))
+        )
+        self.studies.update({row.study_instance_uid: _place(row) for row in rows})
+        for uid in missing:
+            if uid not in self.studies:
+                self.studies[uid] = self._make_study(wanted[uid])
+
+    def _make_study(self, new: NewInstance) -> Place:
+        values = {name: getattr(new.study, name) for name in _STUDY_COLUMNS}
+        values |= self._new_row(new.source.collection, new.source.site, new.partition)
+        values["patient_fk"] = self._patient(new)
+        key = self._insert(study, values)
+        self._index_text(key, new.study)
+        return Place(
+            id=key,
+            collection=new.source.collection,
+            site=new.source.site,
+            partition=new.partition,
+            study_date=new.study.study_date,
+        )
+
+    def _patient(self, new: NewInstance) -> int:
+        values = {name: getattr(new.study, name) for name in _PATIENT_COLUMNS}
+        values["site"] = new.source.site
+        identity = ("site", "issuer_of_patient_id", "patient_id")
+        known: int | None = self._connection.execute(
+            select(patient.c.id).where(*(patient.c[name] == values[name] for name in identity))
+        ).scalar()
+        return self._insert(patient, values) if known is None else known
+
+    def _index_text(self, key: int, row: StudyRow) -> None:
+        if self._connection.dialect.name == "sqlite":
+            names = ", ".join(TRIGRAM_COLUMNS)
+            marks = ", ".join(f":{name}" for name in TRIGRAM_COLUMNS)
+            self._connection.execute(
+                text(f"INSERT INTO study_text (rowid, {names}) VALUES (:id, {marks})"),  # noqa: S608 - constants
+                {"id": key} | {name: getattr(row, name) for name in TRIGRAM_COLUMNS},
+            )
+
+    # -- series ----------------------------------------------------------------------------
+
+    def _resolve_series(self, batch: Sequence[NewInstance]) -> None:
+        wanted: dict[tuple[int, str], NewInstance] = {}
+        for new in batch:
+            wanted.setdefault((self.study_of(new).id, new.series.series_instance_uid), new)
+        self.series = {
+            key: known for key in wanted if (known := self._cache.series.get(key)) is not None
+        }
+        missing = [key for key in wanted if key not in self.series]
+        self._find_series(missing)
+        for key in missing:
+            if key not in self.series:
+                self.series[key] = self._make_series(wanted[key])
+
+    def _find_series(self, keys: Iterable[tuple[int, str]]) -> None:
+        pairs = list(keys)
+        if pairs:
+            rows = self._connection.execute(
+                select(series).where(
+                    tuple_(series.c.study_fk, series.c.series_instance_uid).in_(pairs)
+                )
+            )
+            for row in rows:
+                self.series[row.study_fk, row.series_instance_uid] = _place(row)
+
+    def _make_series(self, new: NewInstance) -> Place:
+        # A series belongs where its study belongs, whoever sent it.
+        home = self.study_of(new)
+        values = {name: getattr(new.series, name) for name in _SERIES_COLUMNS}
+        values |= self._new_row(home.collection, new.source.site, home.partition)
+        values["study_fk"] = home.id
+        return Place(
+            id=self._insert(series, values),
+            collection=home.collection,
+            site=new.source.site,
+            partition=home.partition,
+        )
+
+    # -- both ------------------------------------------------------------------------------
+
+    def _new_row(self, collection: str, site: str, partition: str) -> dict[str, Any]:
+        return {
+            "collection": collection,
+            "site": site,
+            "partition": partition,
+            "created_at": self._at_us,
+            "updated_at": self._at_us,
+        }
+
+    def _insert(self, table: Table, values: dict[str, Any]) -> int:
+        key: int = self._connection.execute(
+            insert(table).values(**values).returning(table.c.id)
+        ).scalar_one()
+        return key
+
+
+def _place(row: Any) -> Place:  # noqa: ANN401 - a row of `study` or `series`
+    return Place(
+        id=row.id,
+        collection=row.collection,
+        site=row.site,
+        partition=row.partition,
+        study_date=getattr(row, "study_date", ""),
+    )

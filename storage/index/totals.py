@@ -1,0 +1,197 @@
+"""Counts and lists that studies and series keep of their visible instances."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from storage.index.tables import instance, series, study, study_modality
+
+RELEASED = "released"
+
+
+@dataclass(slots=True)
+class _Growth:
+    """What one study gains from a batch."""
+
+    series: dict[int, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
+    sop_classes: set[str] = field(default_factory=set)
+    modalities: set[str] = field(default_factory=set)
+    change: int = 0
+
+
+class Growth:
+    """What the studies and series of a batch gain, added to their rows at its end."""
+
+    def __init__(self) -> None:
+        self._studies: dict[int, _Growth] = defaultdict(_Growth)
+
+    def add(
+        self,
+        study_fk: int,
+        series_fk: int,
+        *,
+        size_bytes: int,
+        sop_class_uid: str,
+        modality: str,
+    ) -> None:
+        """Count one more visible instance."""
+        growth = self._studies[study_fk]
+        counts = growth.series[series_fk]
+        counts[0] += 1
+        counts[1] += size_bytes
+        growth.sop_classes.add(sop_class_uid)
+        growth.modalities.add(modality)
+
+    def touch(self, study_fk: int, series_fk: int, change: int) -> None:
+        """Note the last change of a study and a series, counted or not."""
+        growth = self._studies[study_fk]
+        growth.change = max(growth.change, change)
+        growth.series[series_fk]  # noqa: B018 - makes the entry
+
+    def apply(self, connection: Connection, at_us: int) -> None:
+        """Add everything to the rows of the index."""
+        if not self._studies:
+            return
+        keys = list(self._studies)
+        rows = connection.execute(
+            select(
+                study.c.id, study.c.study_date, study.c.modalities, study.c.sop_classes
+            ).where(study.c.id.in_(keys))
+        )
+        lists = {row.id: row for row in rows}
+        was_empty = _empty_series(
+            connection, [key for growth in self._studies.values() for key in growth.series]
+        )
+        for key, growth in self._studies.items():
+            _grow_study(connection, lists[key], growth, was_empty, at_us=at_us)
+        self._grow_series(connection, at_us)
+
+    def _grow_series(self, connection: Connection, at_us: int) -> None:
+        connection.execute(
+            update(series)
+            .where(series.c.id == bindparam("key"))
+            .values(
+                number_of_instances=series.c.number_of_instances + bindparam("count"),
+                size_bytes=series.c.size_bytes + bindparam("size"),
+                updated_at=at_us,
+                change=bindparam("last"),
+            ),
+            [
+                {"key": key, "count": count, "size": size, "last": growth.change}
+                for growth in self._studies.values()
+                for key, (count, size) in growth.series.items()
+            ],
+        )
+
+
+def _grow_study(
+    connection: Connection,
+    known: Row[tuple[int, str, str, str]],
+    growth: _Growth,
+    was_empty: set[int],
+    *,
+    at_us: int,
+) -> None:
+    gained = sum(1 for key, (count, _) in growth.series.items() if count and key in was_empty)
+    counts = growth.series.values()
+    connection.execute(
+        update(study)
+        .where(study.c.id == known.id)
+        .values(
+            number_of_series=study.c.number_of_series + gained,
+            number_of_instances=study.c.number_of_instances + sum(n for n, _ in counts),
+            size_bytes=study.c.size_bytes + sum(size for _, size in counts),
+            modalities=_merged(known.modalities, growth.modalities),
+            sop_classes=_merged(known.sop_classes, growth.sop_classes),
+            updated_at=at_us,
+            change=growth.change,
+        )
+    )
+    _add_modalities(connection, known.id, known.study_date, growth.modalities)
+
+
+def _empty_series(connection: Connection, keys: list[int]) -> set[int]:
+    rows = connection.execute(
+        select(series.c.id).where(series.c.id.in_(keys), series.c.number_of_instances == 0)
+    )
+    return {row.id for row in rows}
+
+
+def _merged(backslash_list: str, more: set[str]) -> str:
+    known = set(backslash_list.split("\\"))
+    return "\\".join(sorted((known | more) - {""}))
+
+
+def _add_modalities(
+    connection: Connection, study_fk: int, study_date: str, modalities: set[str]
+) -> None:
+    rows = [
+        {"modality": modality, "study_fk": study_fk, "study_date": study_date}
+        for modality in sorted(modalities - {""})
+    ]
+    if rows:
+        dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+        connection.execute(dialect.insert(study_modality).on_conflict_do_nothing(), rows)
+
+
+def recount(connection: Connection, study_fks: Iterable[int], at_us: int, change: int) -> None:
+    """Count the visible instances of whole studies again: after deletion and its undoing."""
+    for study_fk in study_fks:
+        _recount_series(connection, study_fk, at_us, change)
+        _recount_study(connection, study_fk, at_us, change)
+
+
+def _recount_series(connection: Connection, study_fk: int, at_us: int, change: int) -> None:
+    visible = (instance.c.series_fk == series.c.id, instance.c.state == RELEASED)
+    count = select(func.count()).where(*visible).correlate(series).scalar_subquery()
+    size = (
+        select(func.coalesce(func.sum(instance.c.size_bytes), 0))
+        .where(*visible)
+        .correlate(series)
+        .scalar_subquery()
+    )
+    connection.execute(
+        update(series)
+        .where(series.c.study_fk == study_fk)
+        .values(
+            number_of_instances=count,
+            size_bytes=size,
+            updated_at=at_us,
+            change=change,
+        )
+    )
+
+
+def _recount_study(connection: Connection, study_fk: int, at_us: int, change: int) -> None:
+    shown = connection.execute(
+        select(series.c.modality, series.c.number_of_instances, series.c.size_bytes).where(
+            series.c.study_fk == study_fk, series.c.number_of_instances > 0
+        )
+    ).all()
+    classes = connection.execute(
+        select(instance.c.sop_class_uid)
+        .distinct()
+        .where(instance.c.study_fk == study_fk, instance.c.state == RELEASED)
+    )
+    modalities = {row.modality for row in shown}
+    connection.execute(
+        update(study)
+        .where(study.c.id == study_fk)
+        .values(
+            number_of_series=len(shown),
+            number_of_instances=sum(row.number_of_instances for row in shown),
+            size_bytes=sum(row.size_bytes for row in shown),
+            modalities=_merged("", modalities),
+            sop_classes=_merged("", {row.sop_class_uid for row in classes}),
+            updated_at=at_us,
+            change=change,
+        )
+    )
+    study_date = connection.execute(
+        select(study.c.study_date).where(study.c.id == study_fk)
+    ).scalar_one()
+    connection.execute(delete(study_modality).where(study_modality.c.study_fk == study_fk))
+    _add_modalities(connection, study_fk, study_date, modalities)
