@@ -6,7 +6,7 @@
     ├── InvalidRequestError          the question itself is wrong: a bad date, limit, UID
     ├── InvalidInstanceError         not DICOM, truncated, identifiers missing or malformed
     │   └── StudyMismatchError       stored to the URL of another study
-    ├── ConflictingInstanceError     same identifiers, other content: kept aside as a held version
+    ├── ConflictingInstanceError     same UIDs, other content: kept aside as a held version
     ├── NotFoundError                does not exist, or may not be seen: both answer alike
     ├── UnauthenticatedError         nobody we know
     ├── ForbiddenError               known, but not allowed
@@ -20,9 +20,30 @@ The domain carries no status number: each face has one table that maps these cla
 (``dimse/status.py``, ``dicomweb/errors.py``), and a test fails when a class is missing there.
 """
 
+import contextlib
+from collections.abc import Iterator
+
+from storage.errors import (
+    IndexBusyError,
+    IndexUnavailableError,
+    NoSpaceError,
+    ObjectMissingError,
+    ObjectUnreadableError,
+    StorageError,
+)
+
 
 class ArchiveError(Exception):
-    """The base of every refusal; its text says what was wrong, where, and what to do."""
+    """The base of every refusal; its text says what was wrong, where, and what to do.
+
+    Attributes
+    ----------
+    sop_class_uid, sop_instance_uid
+        The instance concerned, where one is; empty otherwise.
+    """
+
+    sop_class_uid: str = ""
+    sop_instance_uid: str = ""
 
 
 class InvalidRequestError(ArchiveError):
@@ -91,3 +112,20 @@ class StorageFullError(ArchiveError):
 
 class UnavailableError(ArchiveError):
     """A part the archive depends on does not answer."""
+
+
+@contextlib.contextmanager
+def storage_translated() -> Iterator[None]:
+    """Turn every storage failure inside the block into what the archive says of it."""
+    try:
+        yield
+    except NoSpaceError as error:
+        raise StorageFullError(
+            f"the archive is full and accepts nothing until space is freed: {error}"
+        ) from error
+    except IndexBusyError as error:
+        raise BusyError(f"the archive is busy, try again: {error}") from error
+    except (IndexUnavailableError, ObjectMissingError, ObjectUnreadableError) as error:
+        raise UnavailableError(f"a store does not answer as it should: {error}") from error
+    except StorageError as error:
+        raise UnavailableError(str(error)) from error

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, ColumnElement, Table, insert, select, true, update
+from sqlalchemy import ColumnElement, Connection, Table, insert, select, true, update
 
 from storage.index import clock
 from storage.index.rows import ChangeRow

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -49,7 +50,7 @@ class Growth:
         """Note the last change of a study and a series, counted or not."""
         growth = self._studies[study_fk]
         growth.change = max(growth.change, change)
-        growth.series[series_fk]  # noqa: B018 - makes the entry
+        growth.series[series_fk]
 
     def apply(self, connection: Connection, at_us: int) -> None:
         """Add everything to the rows of the index."""
@@ -89,7 +90,7 @@ class Growth:
 
 def _grow_study(
     connection: Connection,
-    known: Row[tuple[int, str, str, str]],
+    known: Row[Any, Any, Any, Any],
     growth: _Growth,
     was_empty: set[int],
     *,

@@ -1,0 +1,209 @@
+"""The one door by which every instance enters, whichever protocol brought it."""
+
+import contextlib
+from collections.abc import Iterator
+from concurrent.futures import Future
+from datetime import UTC, datetime
+
+from archive.auth.principal import Principal, Right
+from archive.dicom.instance import ParsedInstance
+from archive.dicom.parse import parse_instance
+from archive.dicom.part10 import read_file_meta
+from archive.errors import (
+    ArchiveError,
+    ConflictingInstanceError,
+    ForbiddenError,
+    StudyMismatchError,
+    storage_translated,
+)
+from archive.identity import InstanceRef
+from archive.ingest.committer import Committer
+from archive.ingest.extract import Arrival, digest_of, new_instance
+from archive.ingest.incoming import Incoming, Spool
+from archive.ingest.outcome import Disposition, Outcome, Remark
+from archive.ingest.source import SourceRecords
+from archive.log import get_logger
+from storage.index.insertion import InstanceInserter
+from storage.index.rows import Insertion
+from storage.objects.base import ObjectStore
+from storage.objects.keys import instance_key, new_token
+
+logger = get_logger(__name__)
+_DISPOSITIONS = {
+    "stored": Disposition.STORED,
+    "duplicate": Disposition.DUPLICATE,
+    "replaced": Disposition.REPLACED,
+}
+
+
+class IngestService:
+    """Takes instances in: durable and visible before anyone is told so.
+
+    Parameters
+    ----------
+    objects
+        Where the bytes go.
+    inserter
+        Where the rows go.
+    """
+
+    def __init__(self, objects: ObjectStore, inserter: InstanceInserter) -> None:
+        self._objects = objects
+        self._committer = Committer(objects, inserter)
+        self._sources = SourceRecords(objects)
+
+    def new_spool(self) -> Spool:
+        """Begin to receive an instance too large for memory.
+
+        Raises
+        ------
+        StorageFullError
+            If nothing more is accepted.
+        """
+        with storage_translated():
+            return self._objects.new_spool()
+
+    def has_room(self) -> bool:
+        """Tell whether instances are accepted, before one is received in vain."""
+        return self._objects.has_room()
+
+    def store(self, principal: Principal, incoming: Incoming) -> Outcome:
+        """Take one instance in; return when it is durable and visible.
+
+        Blocks for the writing and the commit; callers on many threads share commits. The
+        incoming spool is used up, whatever happens.
+
+        Raises
+        ------
+        InvalidInstanceError, StudyMismatchError
+            If it cannot be kept; nothing of it is.
+        ConflictingInstanceError
+            If other content is stored under its UIDs; this one is held aside.
+        ForbiddenError, StorageFullError, BusyError, UnavailableError
+            If it was not taken in.
+        """
+        try:
+            _require_write(principal)
+            parsed = _parse(incoming)
+            with _concerning(parsed.sop_class_uid, parsed.sop_instance_uid):
+                _require_study(incoming, parsed)
+                with storage_translated():
+                    insertion = self._keep(incoming, parsed).result()
+                outcome = _outcome(incoming, parsed, insertion)
+        finally:
+            if not isinstance(incoming.body, bytes | bytearray):
+                incoming.body.discard()
+        logger.info(
+            "instance.stored",
+            extra={
+                "sop_instance_uid": parsed.sop_instance_uid,
+                "disposition": outcome.disposition,
+                "warning": outcome.warning,
+                "principal": principal.name,
+                "protocol": incoming.source.protocol,
+                "warnings": [warning.tag for warning in parsed.warnings],
+            },
+        )
+        return outcome
+
+    def close(self) -> None:
+        """Finish what was taken in."""
+        self._committer.close()
+
+    def _keep(self, incoming: Incoming, parsed: ParsedInstance) -> "Future[Insertion]":
+        body = incoming.body
+        size = len(body) if isinstance(body, bytes | bytearray) else body.size_bytes
+        digest = digest_of(body, parsed.dataset_offset)
+        source_key = self._sources.ensure(incoming.source)
+        key = instance_key(
+            parsed.study_instance_uid,
+            parsed.series_instance_uid,
+            parsed.sop_instance_uid,
+            token=new_token(),
+            source_key=source_key,
+        )
+        new = new_instance(
+            parsed,
+            Arrival(
+                object_key=key,
+                size_bytes=size,
+                digest=digest,
+                received_at=datetime.now(UTC),
+                source=incoming.source,
+                source_key=source_key,
+            ),
+        )
+        self._objects.put(key, body)
+        return self._committer.submit(new)
+
+
+def _require_write(principal: Principal) -> None:
+    if Right.WRITE not in principal.rights:
+        raise ForbiddenError(f"{principal.name} may not store instances here")
+
+
+def _parse(incoming: Incoming) -> ParsedInstance:
+    body = incoming.body
+    in_memory = isinstance(body, bytes | bytearray)
+    buffer = body if in_memory else body.view()
+    try:
+        meta = read_file_meta(buffer)
+        with _concerning(meta.media_storage_sop_class_uid, meta.media_storage_sop_instance_uid):
+            return parse_instance(buffer, meta)
+    finally:
+        if isinstance(buffer, memoryview):
+            buffer.release()
+
+
+@contextlib.contextmanager
+def _concerning(sop_class_uid: str, sop_instance_uid: str) -> Iterator[None]:
+    """Name the instance in whatever refusal leaves the block, for the faces to report."""
+    try:
+        yield
+    except ArchiveError as error:
+        error.sop_class_uid = sop_class_uid
+        error.sop_instance_uid = sop_instance_uid
+        raise
+
+
+def _require_study(incoming: Incoming, parsed: ParsedInstance) -> None:
+    wanted = incoming.study_instance_uid
+    if wanted is not None and parsed.study_instance_uid != wanted:
+        raise StudyMismatchError(
+            f"the instance belongs to study {parsed.study_instance_uid}, but was stored to the "
+            f"URL of study {wanted}; store it to /studies, or to its own study"
+        )
+
+
+def _outcome(incoming: Incoming, parsed: ParsedInstance, insertion: Insertion) -> Outcome:
+    ref = InstanceRef(
+        parsed.study_instance_uid, parsed.series_instance_uid, parsed.sop_instance_uid
+    )
+    if insertion.kind == "held":
+        raise ConflictingInstanceError(
+            f"other content is stored as instance {ref.sop_instance_uid} of the same series; "
+            "the archive keeps showing the first and holds this one aside"
+        )
+    warning, explanation = _warning(incoming, parsed, insertion)
+    return Outcome(
+        ref=ref,
+        sop_class_uid=parsed.sop_class_uid,
+        disposition=_DISPOSITIONS[insertion.kind],
+        warning=warning,
+        explanation=explanation,
+    )
+
+
+def _warning(
+    incoming: Incoming, parsed: ParsedInstance, insertion: Insertion
+) -> tuple[Remark, str]:
+    if insertion.elsewhere:
+        return Remark.UID_ELSEWHERE, (
+            f"the same SOP Instance UID is also stored in {insertion.elsewhere}; both are kept"
+        )
+    claimed = incoming.sop_class_uid
+    if claimed is not None and claimed != parsed.sop_class_uid:
+        return Remark.SOP_CLASS_MISMATCH, (
+            f"sent as SOP class {claimed}, but the data set says {parsed.sop_class_uid}"
+        )
+    return Remark.NONE, ""

@@ -1,0 +1,75 @@
+"""Bytes of stored objects, in pieces; the data set of a deflated one inflated on the way."""
+
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from archive.dicom.frame_table import Span
+from storage.index.rows import StoredInstance
+from storage.objects.base import ObjectStore
+
+CHUNK_BYTES: Final = 256 * 1024
+
+
+def iter_spans(
+    objects: ObjectStore, stored: StoredInstance, spans: Sequence[Span], *, inflated: bool
+) -> Iterator[bytes]:
+    """Yield the bytes of ``spans`` one after another, in pieces of at most 256 KiB."""
+    if inflated:
+        yield from _iter_inflated(objects, stored, spans)
+        return
+    for offset, length in spans:
+        yield from objects.iter_chunks(stored.object_key, offset, length, CHUNK_BYTES)
+
+
+def clip(spans: Sequence[Span], offset: int, length: int) -> list[Span]:
+    """Return the part of ``spans`` from byte ``offset`` of their joined content."""
+    clipped: list[Span] = []
+    for start, size in spans:
+        if offset < size and length > 0:
+            taken = min(size - offset, length)
+            clipped.append((start + offset, taken))
+            length -= taken
+            offset = 0
+        else:
+            offset -= min(offset, size)
+    return clipped
+
+
+def _iter_inflated(
+    objects: ObjectStore, stored: StoredInstance, spans: Sequence[Span]
+) -> Iterator[bytes]:
+    # The stream has no index: it is inflated from its start, and thrown away up to the span.
+    position = 0
+    wanted = iter(sorted(spans))
+    span = next(wanted, None)
+    for chunk in _inflate(objects, stored):
+        end = position + len(chunk)
+        while span is not None and span[0] < end:
+            start, length = span
+            first = max(start, position)
+            last = min(start + length, end)
+            if last > first:
+                yield chunk[first - position : last - position]
+            if start + length > end:
+                break
+            span = next(wanted, None)
+        if span is None:
+            return
+        position = end
+
+
+def _inflate(objects: ObjectStore, stored: StoredInstance) -> Iterator[bytes]:
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)  # PS3.5 §A.5: raw deflate, no header
+    length = stored.size_bytes - stored.dataset_offset
+    for chunk in objects.iter_chunks(
+        stored.object_key, stored.dataset_offset, length, CHUNK_BYTES
+    ):
+        pending = chunk
+        while pending:
+            inflated = inflater.decompress(pending, CHUNK_BYTES)
+            pending = inflater.unconsumed_tail
+            if inflated:
+                yield inflated
+            if inflater.eof:
+                return

@@ -1,0 +1,282 @@
+"""The one door by which stored bytes leave, whichever protocol asks."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+import zstandard
+
+from archive.auth.principal import Principal, Right
+from archive.dicom.bulk_table import BulkTable
+from archive.dicom.frame_table import FrameTable, Span
+from archive.dicom.transfer_syntax import transfer_syntax
+from archive.errors import ForbiddenError, NotFoundError, storage_translated
+from archive.identity import InstanceRef, ResourceRef, SeriesRef, StudyRef
+from archive.retrieve.reading import CHUNK_BYTES, clip, iter_spans
+from archive.retrieve.values import StoredBulk, StoredFrame, StoredInstance
+from storage.index.rows import InstanceDetail
+from storage.index.selection import InstanceReader, Target
+from storage.objects.base import ObjectStore
+
+_PIXEL_DATA: Final = frozenset({"7FE00010", "7FE00008", "7FE00009"})
+_URI_KEY: Final = b'"BulkDataURI":"'
+_EXPLICIT_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2.1"
+
+
+class RetrieveService:
+    """Finds stored instances and reads their bytes; parses no object.
+
+    Parameters
+    ----------
+    reader
+        The index.
+    objects
+        Where the bytes lie.
+    """
+
+    def __init__(self, reader: InstanceReader, objects: ObjectStore) -> None:
+        self._reader = reader
+        self._objects = objects
+        # Scrolling through a multi-frame instance asks for the same rows again and again.
+        self._table = lru_cache(maxsize=256)(FrameTable.decode)
+
+    # -- instances -------------------------------------------------------------------------
+
+    def instances(
+        self, principal: Principal, refs: Iterable[ResourceRef]
+    ) -> Iterator[StoredInstance]:
+        """Yield what may be seen of ``refs``, by study, series and instance number."""
+        _require_read(principal)
+        targets = [_target(ref) for ref in refs]
+        found = self._reader.iter_instances(principal.scope, targets)
+        with storage_translated():
+            yield from found
+
+    def instance(self, principal: Principal, ref: InstanceRef) -> StoredInstance:
+        """Return one instance.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none that ``principal`` may see.
+        """
+        return self._find(principal, ref)[0]
+
+    def read(self, stored: StoredInstance, offset: int, length: int) -> bytes:
+        """Return up to ``length`` bytes of the object from ``offset``."""
+        with storage_translated():
+            return self._objects.read(stored.object_key, offset, length)
+
+    def iter_chunks(
+        self,
+        stored: StoredInstance,
+        *,
+        offset: int = 0,
+        length: int | None = None,
+        chunk_bytes: int = CHUNK_BYTES,
+    ) -> Iterator[bytes]:
+        """Yield the object, or a part of it, in pieces of ``chunk_bytes``."""
+        size = stored.size_bytes - offset if length is None else length
+        with storage_translated():
+            yield from self._objects.iter_chunks(stored.object_key, offset, size, chunk_bytes)
+
+    def path_of(self, stored: StoredInstance) -> Path | None:
+        """Return the file that holds the object, where it is one."""
+        return self._objects.local_path(stored.object_key)
+
+    # -- metadata --------------------------------------------------------------------------
+
+    def metadata(
+        self, principal: Principal, ref: ResourceRef, *, base_url: str
+    ) -> Iterator[bytes]:
+        """Yield the DICOM JSON of each instance (PS3.18 §10.4.1.1.2), as ingest wrote it.
+
+        Parameters
+        ----------
+        base_url
+            Root of the studies service, without a slash at its end; BulkDataURIs begin there.
+
+        Raises
+        ------
+        NotFoundError
+            Before anything is yielded, if there is nothing to see.
+        """
+        _require_read(principal)
+        found = self._reader.iter_metadata(principal.scope, [_target(ref)])
+        with storage_translated():
+            first = next(found, None)
+        if first is None:
+            raise _not_found(ref)
+        return _spliced(first, found, base_url)
+
+    def attributes(self, principal: Principal, ref: InstanceRef) -> dict[str, Any]:
+        """Return the DICOM JSON of one instance as objects; bulk values are left out of it."""
+        _, detail = self._find(principal, ref)
+        attributes: dict[str, Any] = orjson.loads(_decompress(detail.metadata))
+        return attributes
+
+    def change(self, principal: Principal, ref: ResourceRef) -> int:
+        """Return a number that grows whenever what ``ref`` shows changes.
+
+        Raises
+        ------
+        NotFoundError
+            If there is nothing to see.
+        """
+        _require_read(principal)
+        with storage_translated():
+            change = self._reader.last_change(principal.scope, _target(ref))
+        if change is None:
+            raise _not_found(ref)
+        return change
+
+    # -- frames ----------------------------------------------------------------------------
+
+    def frames(
+        self, principal: Principal, ref: InstanceRef, frame_numbers: Sequence[int]
+    ) -> tuple[StoredInstance, list[StoredFrame]]:
+        """Locate frames, in the order asked (PS3.18 §10.4.1.1.6).
+
+        Raises
+        ------
+        NotFoundError
+            If the instance has no such frame, or no frames.
+        """
+        stored, detail = self._find(principal, ref)
+        if not detail.frames:
+            raise NotFoundError(
+                f"instance {ref.sop_instance_uid} has no frames that could be told apart"
+            )
+        table = self._table(detail.frames)
+        return stored, [_frame(table, number) for number in frame_numbers]
+
+    def frame_chunks(self, stored: StoredInstance, frame: StoredFrame) -> Iterator[bytes]:
+        """Yield a frame's bytes in pieces; a 1-bit frame begins at a byte (PS3.5 §8.1.1)."""
+        with storage_translated():
+            yield from iter_spans(self._objects, stored, frame.spans, inflated=frame.inflated)
+
+    # -- bulk data -------------------------------------------------------------------------
+
+    def bulk_data(self, principal: Principal, ref: InstanceRef, path: str) -> StoredBulk:
+        """Locate a bulk value by the path its BulkDataURI ends in (PS3.18 §10.4.1.1.5).
+
+        Raises
+        ------
+        NotFoundError
+            If no value was left out of the metadata under that path.
+        """
+        stored, detail = self._find(principal, ref)
+        table = BulkTable.decode(detail.bulk)
+        value = table.values.get(path.upper())
+        if value is None:
+            raise NotFoundError(f"instance {ref.sop_instance_uid} has no bulk data {path!r}")
+        syntax = transfer_syntax(stored.transfer_syntax_uid)
+        spans: tuple[Span, ...] = ((value.offset, value.length),)
+        if value.path in _PIXEL_DATA and syntax.encapsulated and detail.frames:
+            frames = self._table(detail.frames)
+            spans = tuple(
+                span for index in range(frames.number_of_frames) for span in frames.spans(index)
+            )
+            return StoredBulk(
+                stored, value.path, value.vr, spans, syntax.media_type, syntax.uid, False
+            )
+        return StoredBulk(
+            stored,
+            value.path,
+            value.vr,
+            spans,
+            "application/octet-stream",
+            _EXPLICIT_LITTLE_ENDIAN,
+            table.inflated,
+        )
+
+    def bulk_chunks(
+        self, bulk: StoredBulk, *, offset: int = 0, length: int | None = None
+    ) -> Iterator[bytes]:
+        """Yield a bulk value, or a part of it, in pieces."""
+        wanted = bulk.length_bytes - offset if length is None else length
+        with storage_translated():
+            yield from iter_spans(
+                self._objects,
+                bulk.stored,
+                clip(bulk.spans, offset, wanted),
+                inflated=bulk.inflated,
+            )
+
+    def _find(
+        self, principal: Principal, ref: InstanceRef
+    ) -> tuple[StoredInstance, InstanceDetail]:
+        _require_read(principal)
+        with storage_translated():
+            found = self._reader.find(principal.scope, _target(ref))
+        if found is None:
+            raise _not_found(ref)
+        return found
+
+
+def _require_read(principal: Principal) -> None:
+    if Right.READ not in principal.rights:
+        raise ForbiddenError(f"{principal.name} may not read here")
+
+
+def _target(ref: ResourceRef) -> Target:
+    match ref:
+        case StudyRef():
+            return Target(ref.study_instance_uid)
+        case SeriesRef():
+            return Target(ref.study_instance_uid, ref.series_instance_uid)
+        case InstanceRef():
+            return Target(ref.study_instance_uid, ref.series_instance_uid, ref.sop_instance_uid)
+
+
+def _not_found(ref: ResourceRef) -> NotFoundError:
+    match ref:
+        case StudyRef():
+            return NotFoundError(f"no study {ref.study_instance_uid}")
+        case SeriesRef():
+            return NotFoundError(
+                f"no series {ref.series_instance_uid} in study {ref.study_instance_uid}"
+            )
+        case InstanceRef():
+            return NotFoundError(
+                f"no instance {ref.sop_instance_uid} in series {ref.series_instance_uid} "
+                f"of study {ref.study_instance_uid}"
+            )
+
+
+def _frame(table: FrameTable, frame_number: int) -> StoredFrame:
+    if not 1 <= frame_number <= table.number_of_frames:
+        raise NotFoundError(
+            f"no frame {frame_number}: the instance has frames 1 to {table.number_of_frames}"
+        )
+    index = frame_number - 1
+    return StoredFrame(
+        frame_number, table.spans(index), table.bit_offset(index), table.inflated
+    )
+
+
+def _decompress(metadata: bytes) -> bytes:
+    return zstandard.decompress(metadata)
+
+
+def _spliced(
+    first: tuple[StoredInstance, bytes],
+    rest: Iterator[tuple[StoredInstance, bytes]],
+    base_url: str,
+) -> Iterator[bytes]:
+    yield _absolute(*first, base_url)
+    with storage_translated():
+        for stored, metadata in rest:
+            yield _absolute(stored, metadata, base_url)
+
+
+def _absolute(stored: StoredInstance, metadata: bytes, base_url: str) -> bytes:
+    # Ingest wrote BulkDataURIs relative to the instance. Inside a JSON string a quote is
+    # escaped, so this sequence of bytes can only be the key itself.
+    instance_url = (
+        f"{base_url}/studies/{stored.study_instance_uid}"
+        f"/series/{stored.series_instance_uid}/instances/{stored.sop_instance_uid}/"
+    )
+    return _decompress(metadata).replace(_URI_KEY, _URI_KEY + instance_url.encode())

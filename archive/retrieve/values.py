@@ -1,0 +1,67 @@
+"""What retrieval hands to the faces: places of bytes, never the bytes themselves."""
+
+from dataclasses import dataclass
+
+from archive.dicom.frame_table import Span
+from storage.index.rows import StoredInstance
+
+__all__ = ["StoredBulk", "StoredFrame", "StoredInstance"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFrame:
+    """One frame of a stored instance, in the syntax it was stored in.
+
+    Parameters
+    ----------
+    frame_number
+        1-based, as on the wire (PS3.18 §10.4.1.1.6).
+    spans
+        Where its fragments lie: offset and length in bytes, in the object or, for a deflated
+        instance, in its inflated data set.
+    bit_offset
+        For 1-bit native frames: how many bits of the first byte belong to the frame before.
+    inflated
+        Offsets count in the inflated data set (PS3.5 §A.5).
+    """
+
+    frame_number: int
+    spans: tuple[Span, ...]
+    bit_offset: int = 0
+    inflated: bool = False
+
+    @property
+    def length_bytes(self) -> int:
+        """Length of the frame."""
+        return sum(length for _, length in self.spans)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBulk:
+    """One bulk value of a stored instance (PS3.18 §10.4.1.1.5).
+
+    Parameters
+    ----------
+    vr
+        Its value representation.
+    spans
+        Where it lies, as for `StoredFrame`; fragments of encapsulated data without their item
+        headers.
+    media_type
+        What the bytes are.
+    transfer_syntax_uid
+        The syntax the bytes are in.
+    """
+
+    stored: StoredInstance
+    path: str
+    vr: str
+    spans: tuple[Span, ...]
+    media_type: str
+    transfer_syntax_uid: str
+    inflated: bool = False
+
+    @property
+    def length_bytes(self) -> int:
+        """Length of the value."""
+        return sum(length for _, length in self.spans)

@@ -1,0 +1,216 @@
+"""Reading instances: which ones there are to retrieve, and what ingest worked out for them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, or_, select
+
+from storage.index import clock
+from storage.index.changes import in_scope
+from storage.index.engine import IndexEngine
+from storage.index.rows import InstanceDetail, StoredInstance
+from storage.index.scope import Scope
+from storage.index.tables import instance, instance_detail, series, study
+from storage.index.totals import RELEASED
+
+_PAGE = 500
+_ORDER = (
+    study.c.id,
+    series.c.series_number,
+    series.c.id,
+    instance.c.instance_number,
+    instance.c.id,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A study, a series (its UID given) or an instance (both given)."""
+
+    study_instance_uid: str
+    series_instance_uid: str | None = None
+    sop_instance_uid: str | None = None
+
+    def condition(self) -> ColumnElement[bool]:
+        """Return what a row of the three joined tables must meet."""
+        condition = study.c.study_instance_uid == self.study_instance_uid
+        if self.series_instance_uid is not None:
+            condition = and_(
+                condition, series.c.series_instance_uid == self.series_instance_uid
+            )
+        if self.sop_instance_uid is not None:
+            condition = and_(condition, instance.c.sop_instance_uid == self.sop_instance_uid)
+        return condition
+
+
+def _selected(*more: Any) -> Select[Any]:  # noqa: ANN401 - columns of any type
+    return (
+        select(
+            instance.c.id,
+            study.c.study_instance_uid,
+            series.c.series_instance_uid,
+            instance.c.sop_instance_uid,
+            instance.c.sop_class_uid,
+            instance.c.transfer_syntax_uid,
+            instance.c.number_of_frames,
+            instance.c.object_key,
+            instance.c.size_bytes,
+            instance.c.dataset_offset,
+            instance.c.digest,
+            instance.c.received_at,
+            instance.c.change,
+            *more,
+        )
+        .join(series, series.c.id == instance.c.series_fk)
+        .join(study, study.c.id == instance.c.study_fk)
+    )
+
+
+def _stored(row: Row[Any]) -> StoredInstance:
+    return StoredInstance(
+        instance_id=row.id,
+        study_instance_uid=row.study_instance_uid,
+        series_instance_uid=row.series_instance_uid,
+        sop_instance_uid=row.sop_instance_uid,
+        sop_class_uid=row.sop_class_uid,
+        transfer_syntax_uid=row.transfer_syntax_uid,
+        number_of_frames=row.number_of_frames,
+        object_key=row.object_key,
+        size_bytes=row.size_bytes,
+        dataset_offset=row.dataset_offset,
+        digest=row.digest,
+        received_at=clock.from_us(row.received_at),
+        change=row.change,
+    )
+
+
+def visible(scope: Scope) -> ColumnElement[bool]:
+    """Return the condition that an instance, with its parents, may be read."""
+    return and_(
+        instance.c.state == RELEASED,
+        in_scope(study, scope),
+        in_scope(series, scope),
+        in_scope(instance, scope),
+    )
+
+
+class InstanceReader:
+    """Reads visible instances.
+
+    Parameters
+    ----------
+    engine
+        The index.
+    """
+
+    def __init__(self, engine: IndexEngine) -> None:
+        self._engine = engine
+
+    def find(
+        self, scope: Scope, target: Target
+    ) -> tuple[StoredInstance, InstanceDetail] | None:
+        """Return one instance with its details; None when there is none to see."""
+        detail = (
+            instance_detail.c.metadata,
+            instance_detail.c.bulk,
+            instance_detail.c.frames,
+        )
+        statement = (
+            _selected(*detail)
+            .join(instance_detail, instance_detail.c.instance_fk == instance.c.id)
+            .where(target.condition(), visible(scope))
+        )
+        with self._engine.read() as connection:
+            row = connection.execute(statement).first()
+        if row is None:
+            return None
+        return _stored(row), InstanceDetail(row.metadata, row.bulk, row.frames)
+
+    def iter_instances(
+        self, scope: Scope, targets: Sequence[Target]
+    ) -> Iterator[StoredInstance]:
+        """Yield the visible instances of ``targets``, each once, by study, series and number.
+
+        Instances are fetched in pages by their keys, so that no transaction stays open while
+        the caller sends them.
+        """
+        for page in self._pages(scope, targets):
+            with self._engine.read() as connection:
+                rows = {
+                    row.id: row
+                    for row in connection.execute(_selected().where(instance.c.id.in_(page)))
+                }
+            yield from (_stored(rows[key]) for key in page if key in rows)
+
+    def iter_metadata(
+        self, scope: Scope, targets: Sequence[Target]
+    ) -> Iterator[tuple[StoredInstance, bytes]]:
+        """Yield each visible instance of ``targets`` with its zstd DICOM JSON."""
+        for page in self._pages(scope, targets):
+            statement = (
+                _selected(instance_detail.c.metadata)
+                .join(instance_detail, instance_detail.c.instance_fk == instance.c.id)
+                .where(instance.c.id.in_(page))
+            )
+            with self._engine.read() as connection:
+                rows = {row.id: row for row in connection.execute(statement)}
+            yield from ((_stored(rows[key]), rows[key].metadata) for key in page if key in rows)
+
+    def last_change(self, scope: Scope, target: Target) -> int | None:
+        """Return the sequence of the last change of what ``target`` shows; None if nothing.
+
+        It grows whenever an instance is added, replaced, deleted or restored: a validator.
+        """
+        table = study if target.series_instance_uid is None else series
+        statement = (
+            select(table.c.change)
+            .select_from(study.join(series, series.c.study_fk == study.c.id))
+            .join(instance, instance.c.series_fk == series.c.id)
+            .where(target.condition(), visible(scope))
+            .limit(1)
+        )
+        with self._engine.read() as connection:
+            change: int | None = connection.execute(statement).scalar()
+        return change
+
+    def _pages(self, scope: Scope, targets: Sequence[Target]) -> Iterator[list[int]]:
+        for first in range(0, len(targets), _PAGE):
+            keys = self._keys(scope, targets[first : first + _PAGE])
+            for start in range(0, len(keys), _PAGE):
+                yield keys[start : start + _PAGE]
+
+    def _keys(self, scope: Scope, targets: Sequence[Target]) -> list[int]:
+        # 8 bytes an instance: even a study of 100,000 is a small list.
+        statement = (
+            select(instance.c.id)
+            .join(series, series.c.id == instance.c.series_fk)
+            .join(study, study.c.id == instance.c.study_fk)
+            .where(_any_of(targets), visible(scope))
+            .order_by(*_ORDER)
+        )
+        with self._engine.read() as connection:
+            return list(connection.execute(statement).scalars())
+
+
+def _any_of(targets: Sequence[Target]) -> ColumnElement[bool]:
+    # A list of instances of one series is one IN; anything else is a list of alternatives.
+    parents = {(target.study_instance_uid, target.series_instance_uid) for target in targets}
+    uids = [target.sop_instance_uid for target in targets]
+    if len(parents) == 1 and len(targets) > 1 and None not in uids:
+        parent = Target(*parents.pop())
+        return and_(parent.condition(), instance.c.sop_instance_uid.in_(uids))
+    return or_(*(target.condition() for target in targets))
+
+
+def existing_keys(connection: Connection, keys: Sequence[str]) -> set[str]:
+    """Return those of ``keys`` (object keys) that some row refers to."""
+    found: set[str] = set()
+    for first in range(0, len(keys), _PAGE):
+        part = keys[first : first + _PAGE]
+        found.update(
+            connection.execute(
+                select(instance.c.object_key).where(instance.c.object_key.in_(part))
+            ).scalars()
+        )
+    return found
