@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Iterator
 from concurrent.futures import Future
-from datetime import UTC, datetime
 
 from archive.auth.principal import Principal, Right
 from archive.dicom.instance import ParsedInstance
@@ -23,6 +22,7 @@ from archive.ingest.incoming import Incoming, Spool
 from archive.ingest.outcome import Disposition, Outcome, Remark
 from archive.ingest.source import SourceRecords
 from archive.log import get_logger
+from storage.index import clock
 from storage.index.insertion import InstanceInserter
 from storage.index.rows import Insertion
 from storage.objects.base import ObjectStore
@@ -115,11 +115,12 @@ class IngestService:
         size = len(body) if isinstance(body, bytes | bytearray) else body.size_bytes
         digest = digest_of(body, parsed.dataset_offset)
         source_key = self._sources.ensure(incoming.source)
+        moment = clock.now_us()
         key = instance_key(
             parsed.study_instance_uid,
             parsed.series_instance_uid,
             parsed.sop_instance_uid,
-            token=new_token(),
+            token=new_token(moment),
             source_key=source_key,
         )
         new = new_instance(
@@ -128,7 +129,7 @@ class IngestService:
                 object_key=key,
                 size_bytes=size,
                 digest=digest,
-                received_at=datetime.now(UTC),
+                received_at=clock.from_us(moment),
                 source=incoming.source,
                 source_key=source_key,
             ),

@@ -221,3 +221,26 @@ class Totals:
     elsewhere: int = 0
     last_change: int = 0
     by_source: tuple[tuple[str, int], ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedObject:
+    """An object the index refers to, and what it must be."""
+
+    object_key: str
+    size_bytes: int
+    dataset_offset: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class UnusualInstance:
+    """An instance an operator should look at."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    version: int
+    why: str
+    site: str
+    received_at: datetime

@@ -38,10 +38,13 @@ class StoredObject:
         Its address.
     size_bytes
         Its length.
+    age_s
+        Seconds since it was written.
     """
 
     key: str
     size_bytes: int
+    age_s: float
 
 
 class ObjectStore(Protocol):

@@ -280,7 +280,9 @@ class DiskStore:
                 path = Path(folder) / name
                 with contextlib.suppress(FileNotFoundError):  # removed meanwhile
                     key = path.relative_to(self._root).as_posix()
-                    yield StoredObject(key=key, size_bytes=path.stat().st_size)
+                    found = path.stat()
+                    age_s = time.time() - found.st_mtime
+                    yield StoredObject(key=key, size_bytes=found.st_size, age_s=age_s)
 
     # -- after a crash ---------------------------------------------------------------------
 

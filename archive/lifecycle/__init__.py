@@ -1,0 +1,1 @@
+"""What becomes of stored instances: deleted, restored, purged, checked, indexed again."""

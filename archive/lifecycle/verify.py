@@ -1,0 +1,120 @@
+"""Fixity: every object read again, and compared with what was acknowledged."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final
+
+from archive.errors import storage_translated
+from storage.errors import ObjectMissingError, ObjectUnreadableError
+from storage.index.lifecycle import InstanceLifecycle
+from storage.index.rows import IndexedObject
+from storage.objects.base import ObjectStore, StoredObject
+from storage.objects.keys import OBJECTS
+
+_CHUNK_BYTES: Final = 1 << 20
+_BATCH: Final = 256
+
+
+@dataclass(slots=True)
+class VerifyReport:
+    """What a verification found.
+
+    Attributes
+    ----------
+    lost
+        Objects that the index names and the store does not have.
+    corrupt
+        Objects whose length or SHA-256 is not what was acknowledged.
+    orphans
+        Objects that no instance of the index refers to.
+    """
+
+    objects: int = 0
+    bytes_: int = 0
+    lost: list[str] = field(default_factory=list)
+    corrupt: list[str] = field(default_factory=list)
+    orphans: list[str] = field(default_factory=list)
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong."""
+        return not (self.lost or self.corrupt or self.orphans)
+
+
+class Verifier:
+    """Compares the object store with the index, both ways.
+
+    Parameters
+    ----------
+    lifecycle
+        The index.
+    objects
+        Where the bytes lie.
+    """
+
+    def __init__(self, lifecycle: InstanceLifecycle, objects: ObjectStore) -> None:
+        self._lifecycle = lifecycle
+        self._objects = objects
+
+    def verify(
+        self, *, progress: Callable[[int, int], None] | None = None, threads: int = 4
+    ) -> VerifyReport:
+        """Read every object again.
+
+        Parameters
+        ----------
+        progress
+            Called with the objects and bytes read since its last call.
+        threads
+            How many objects are read at once.
+        """
+        report = VerifyReport()
+        with storage_translated(), ThreadPoolExecutor(threads) as pool:
+            indexed = self._lifecycle.iter_objects()
+            while batch := list(islice(indexed, _BATCH)):
+                for wanted, fault in zip(batch, pool.map(self._fault, batch), strict=True):
+                    _note(report, wanted, fault)
+                if progress is not None:
+                    progress(len(batch), sum(wanted.size_bytes for wanted in batch))
+            report.orphans.extend(self._orphans())
+        return report
+
+    def _fault(self, wanted: IndexedObject) -> str:
+        try:
+            if self._objects.size(wanted.object_key) != wanted.size_bytes:
+                return "corrupt"
+            digest = hashlib.sha256()
+            length = wanted.size_bytes - wanted.dataset_offset
+            for chunk in self._objects.iter_chunks(
+                wanted.object_key, wanted.dataset_offset, length, _CHUNK_BYTES
+            ):
+                digest.update(chunk)
+        except ObjectMissingError:
+            return "lost"
+        except ObjectUnreadableError:
+            return "corrupt"
+        return "" if digest.digest() == wanted.digest else "corrupt"
+
+    def _orphans(self) -> Iterator[str]:
+        stored = self._objects.walk(OBJECTS)
+        while batch := list(islice(stored, _BATCH)):
+            unindexed = set(self._lifecycle.unindexed([entry.key for entry in batch]))
+            # An instance that is just arriving lies there before the index names it: what is
+            # younger than a minute is looked at another time.
+            yield from (entry.key for entry in batch if entry.key in unindexed and _old(entry))
+
+
+def _note(report: VerifyReport, wanted: IndexedObject, fault: str) -> None:
+    report.objects += 1
+    report.bytes_ += wanted.size_bytes
+    if fault == "lost":
+        report.lost.append(wanted.object_key)
+    elif fault == "corrupt":
+        report.corrupt.append(wanted.object_key)
+
+
+def _old(entry: StoredObject) -> bool:
+    return entry.age_s > 60
