@@ -21,7 +21,7 @@ class ChangeService:
     def since(
         self, principal: Principal, sequence: int, *, limit: int = 1000
     ) -> list[ChangeRow]:
-        """Return up to ``limit`` changes numbered above ``sequence``, in order, without gaps."""
+        """Return up to ``limit`` changes numbered above ``sequence``, in order."""
         _require_read(principal)
         with storage_translated():
             return self._report.changes(principal.scope, sequence, limit)

@@ -142,7 +142,8 @@ class LifecycleService:
                 if not count:
                     self._ledger.withdraw(key)
         logger.info(
-            f"instances.{kind}", extra={"instances": count, "principal": principal.name}
+            "instances.changed",
+            extra={"act": kind, "instances": count, "principal": principal.name},
         )
         return count
 

@@ -60,7 +60,11 @@ class Verifier:
         self._objects = objects
 
     def verify(
-        self, *, progress: Callable[[int, int], None] | None = None, threads: int = 4
+        self,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+        threads: int = 4,
+        grace_s: float = 60.0,
     ) -> VerifyReport:
         """Read every object again.
 
@@ -70,6 +74,9 @@ class Verifier:
             Called with the objects and bytes read since its last call.
         threads
             How many objects are read at once.
+        grace_s
+            Objects younger than this are no orphans yet: an instance that is just arriving
+            lies there before the index names it.
         """
         report = VerifyReport()
         with storage_translated(), ThreadPoolExecutor(threads) as pool:
@@ -79,7 +86,7 @@ class Verifier:
                     _note(report, wanted, fault)
                 if progress is not None:
                     progress(len(batch), sum(wanted.size_bytes for wanted in batch))
-            report.orphans.extend(self._orphans())
+            report.orphans.extend(self._orphans(grace_s))
         return report
 
     def _fault(self, wanted: IndexedObject) -> str:
@@ -98,13 +105,15 @@ class Verifier:
             return "corrupt"
         return "" if digest.digest() == wanted.digest else "corrupt"
 
-    def _orphans(self) -> Iterator[str]:
+    def _orphans(self, grace_s: float) -> Iterator[str]:
         stored = self._objects.walk(OBJECTS)
         while batch := list(islice(stored, _BATCH)):
             unindexed = set(self._lifecycle.unindexed([entry.key for entry in batch]))
-            # An instance that is just arriving lies there before the index names it: what is
-            # younger than a minute is looked at another time.
-            yield from (entry.key for entry in batch if entry.key in unindexed and _old(entry))
+            yield from (
+                entry.key
+                for entry in batch
+                if entry.key in unindexed and entry.age_s >= grace_s
+            )
 
 
 def _note(report: VerifyReport, wanted: IndexedObject, fault: str) -> None:
@@ -114,7 +123,3 @@ def _note(report: VerifyReport, wanted: IndexedObject, fault: str) -> None:
         report.lost.append(wanted.object_key)
     elif fault == "corrupt":
         report.corrupt.append(wanted.object_key)
-
-
-def _old(entry: StoredObject) -> bool:
-    return entry.age_s > 60

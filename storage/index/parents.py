@@ -11,10 +11,8 @@ from storage.index.rows import NewInstance, SeriesRow, Source, StudyRow
 from storage.index.tables import patient, series, source, study
 
 _SOURCE_COLUMNS = tuple(field.name for field in fields(Source))
-_SERIES_COLUMNS = tuple(field.name for field in fields(SeriesRow))
-_STUDY_COLUMNS = tuple(
-    field.name for field in fields(StudyRow) if field.name in study.c and field.name != "id"
-)
+_SERIES_COLUMNS = tuple(field.name for field in fields(SeriesRow) if field.name in series.c)
+_STUDY_COLUMNS = tuple(field.name for field in fields(StudyRow) if field.name in study.c)
 _PATIENT_COLUMNS = (
     "issuer_of_patient_id",
     "patient_id",

@@ -1,0 +1,168 @@
+"""The one place that chooses: which store, which index, and what is wired to what."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from archive.changes import ChangeService
+from archive.config import Config
+from archive.errors import storage_translated
+from archive.ingest.service import IngestService
+from archive.lifecycle.ledger import POLICY, Ledger, LedgerEntry
+from archive.lifecycle.rebuild import REPLACE, Rebuilder
+from archive.lifecycle.service import LifecycleService
+from archive.lifecycle.verify import Verifier
+from archive.query.service import QueryService
+from archive.render.cache import BoundedCache
+from archive.render.pool import RenderPool
+from archive.render.service import RenderService
+from archive.retrieve.service import RetrieveService
+from storage.index import clock
+from storage.index.engine import IndexEngine
+from storage.index.insertion import InstanceInserter
+from storage.index.lifecycle import InstanceLifecycle
+from storage.index.migrate import current_revision, latest_revision, migrate
+from storage.index.report import IndexReport
+from storage.index.search import IndexSearch
+from storage.index.selection import InstanceReader
+from storage.objects.base import ObjectStore
+from storage.objects.disk import DiskStore
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """Every service of one archive, wired.
+
+    It is a context manager: leaving it finishes what was taken in and closes the index.
+    """
+
+    config: Config
+    ingest: IngestService
+    query: QueryService
+    retrieve: RetrieveService
+    render: RenderService
+    lifecycle: LifecycleService
+    changes: ChangeService
+    verifier: Verifier
+    engine: IndexEngine
+    objects: ObjectStore
+
+    def close(self) -> None:
+        """Finish what was taken in, stop the pool, close the index."""
+        self.ingest.close()
+        self.render.close()
+        self.engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def index_url(config: Config) -> str:
+    """Return the index's URL as SQLAlchemy wants it."""
+    url = config.index.url
+    if url == "sqlite":
+        return f"sqlite:///{config.archive.data_dir / 'index.db'}"
+    scheme, separator, rest = url.partition("://")
+    return f"postgresql+psycopg{separator}{rest}" if scheme == "postgresql" else url
+
+
+def open_objects(config: Config) -> ObjectStore:
+    """Return the object store that the settings name."""
+    return DiskStore(config.archive.data_dir, keep_free_bytes=config.archive.keep_free_bytes)
+
+
+def open_archive(config: Config, *, render_address: str | None = None) -> Archive:
+    """Wire every service; the index must be prepared (`prepare`).
+
+    Parameters
+    ----------
+    config
+        The settings.
+    render_address
+        Where worker processes that decode pixels listen; without one the archive starts its
+        own when the first pixel is asked for.
+    """
+    engine = IndexEngine(index_url(config))
+    objects = open_objects(config)
+    inserter = InstanceInserter(engine, replace=config.archive.conflict_policy == REPLACE)
+    lifecycle = InstanceLifecycle(engine)
+    retrieve = RetrieveService(InstanceReader(engine), objects)
+    return Archive(
+        config=config,
+        ingest=IngestService(objects, inserter),
+        query=QueryService(IndexSearch(engine)),
+        retrieve=retrieve,
+        render=RenderService(
+            retrieve, _pool(config, render_address), BoundedCache(config.render.cache_bytes)
+        ),
+        lifecycle=LifecycleService(lifecycle, objects),
+        changes=ChangeService(IndexReport(engine)),
+        verifier=Verifier(lifecycle, objects),
+        engine=engine,
+        objects=objects,
+    )
+
+
+def prepare(config: Config) -> None:
+    """Make the data directory and the index ready, and remove what a crash left behind.
+
+    Runs once, before any worker: nothing may be in the middle of storing.
+    """
+    config.archive.data_dir.mkdir(parents=True, exist_ok=True)
+    engine = IndexEngine(index_url(config))
+    try:
+        with storage_translated():
+            if current_revision(engine) != latest_revision():
+                migrate(engine)
+        objects = open_objects(config)
+        LifecycleService(InstanceLifecycle(engine), objects).sweep()
+        _record_policy(config, objects)
+    finally:
+        engine.close()
+
+
+def _record_policy(config: Config, objects: ObjectStore) -> None:
+    # A rebuild of the index must judge each conflict by the rule that was in force.
+    ledger = Ledger(objects)
+    in_force = [entry.reason for entry in ledger.entries() if entry.act == POLICY]
+    policy = config.archive.conflict_policy
+    if (in_force or ["keep-first"])[-1] != policy:
+        ledger.write(LedgerEntry(POLICY, clock.now_us(), "operator", policy))
+
+
+def rebuilder(config: Config, url: str) -> Rebuilder:
+    """Return what fills the index at ``url`` from this archive's objects.
+
+    ``url`` names an index without tables or an empty one; it is brought to the schema.
+    """
+    engine = IndexEngine(url)
+    migrate(engine)
+    return Rebuilder(engine, open_objects(config))
+
+
+def rebuild_place(config: Config) -> tuple[str, Path | None]:
+    """Return the URL a rebuild goes to, and the file to rename when it is done (SQLite)."""
+    if config.index.url != "sqlite":
+        return index_url(config), None
+    place = config.archive.data_dir / f"index.rebuild-{os.getpid()}.db"
+    return f"sqlite:///{place}", place
+
+
+def _pool(config: Config, address: str | None) -> RenderPool:
+    if address is not None:
+        return RenderPool.connect(address)
+    return RenderPool(
+        config.render.workers,
+        timeout_s=config.render.timeout_s,
+        memory_limit_bytes=config.render.memory_limit_bytes,
+    )
