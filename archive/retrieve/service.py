@@ -117,6 +117,20 @@ class RetrieveService:
         attributes: dict[str, Any] = orjson.loads(_decompress(detail.metadata))
         return attributes
 
+    def pixels(
+        self, principal: Principal, ref: InstanceRef
+    ) -> tuple[StoredInstance, dict[str, Any], FrameTable]:
+        """Return an instance, its DICOM JSON and its frame table: what rendering needs.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none to see, or it has no frames.
+        """
+        stored, detail = self._find(principal, ref)
+        attributes: dict[str, Any] = orjson.loads(_decompress(detail.metadata))
+        return stored, attributes, self._frame_table(ref, detail)
+
     def change(self, principal: Principal, ref: ResourceRef) -> int:
         """Return a number that grows whenever what ``ref`` shows changes.
 
@@ -145,12 +159,8 @@ class RetrieveService:
             If the instance has no such frame, or no frames.
         """
         stored, detail = self._find(principal, ref)
-        if not detail.frames:
-            raise NotFoundError(
-                f"instance {ref.sop_instance_uid} has no frames that could be told apart"
-            )
-        table = self._table(detail.frames)
-        return stored, [_frame(table, number) for number in frame_numbers]
+        table = self._frame_table(ref, detail)
+        return stored, [stored_frame(table, number) for number in frame_numbers]
 
     def frame_chunks(self, stored: StoredInstance, frame: StoredFrame) -> Iterator[bytes]:
         """Yield a frame's bytes in pieces; a 1-bit frame begins at a byte (PS3.5 §8.1.1)."""
@@ -205,6 +215,13 @@ class RetrieveService:
                 inflated=bulk.inflated,
             )
 
+    def _frame_table(self, ref: InstanceRef, detail: InstanceDetail) -> FrameTable:
+        if not detail.frames:
+            raise NotFoundError(
+                f"instance {ref.sop_instance_uid} has no frames that could be told apart"
+            )
+        return self._table(detail.frames)
+
     def _find(
         self, principal: Principal, ref: InstanceRef
     ) -> tuple[StoredInstance, InstanceDetail]:
@@ -246,7 +263,8 @@ def _not_found(ref: ResourceRef) -> NotFoundError:
             )
 
 
-def _frame(table: FrameTable, frame_number: int) -> StoredFrame:
+def stored_frame(table: FrameTable, frame_number: int) -> StoredFrame:
+    """Locate one frame of a table; NotFoundError when there is no such frame."""
     if not 1 <= frame_number <= table.number_of_frames:
         raise NotFoundError(
             f"no frame {frame_number}: the instance has frames 1 to {table.number_of_frames}"

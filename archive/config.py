@@ -1,0 +1,299 @@
+"""Settings: a TOML file, then the environment; every value checked, every unknown key named.
+
+`config.toml` in the repository holds each of them with its default, and
+`docs/configuration.md` lists them; a test compares the three.
+"""
+
+import difflib
+import ipaddress
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+ENVIRONMENT_PREFIX: Final = "FILEROOM_"
+DEFAULT_FILE: Final = Path("config.toml")
+
+
+class ConfigError(Exception):
+    """A setting is wrong; the text names it and says what would be right."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ArchiveSection(_Section):
+    """The archive itself."""
+
+    data_dir: Path = Path("data")
+    """Folder that holds objects and index; relative to the configuration file."""
+
+    public_url: str = ""
+    """How the outside reaches this server, e.g. "https://images.example.org/fileroom"; empty: as each request says."""
+
+    collection: str = "default"
+    """Name of the collection that arriving instances go to."""
+
+    site: str = ""
+    """Name of the site that arriving instances are counted for, unless the peer has one."""
+
+    conflict_policy: Literal["keep-first", "replace"] = "keep-first"
+    """What is shown when other content arrives under known UIDs; the other is held, never lost."""
+
+    keep_free_bytes: int = Field(default=1_000_000_000, ge=0)
+    """Instances are refused while the volume has less free than this, in bytes."""
+
+    keep_deleted_days: int = Field(default=30, ge=0)
+    """Days after which deleted instances are purged for good; 0: never by itself."""
+
+    drain_timeout_s: float = Field(default=30.0, gt=0)
+    """Seconds that associations and requests may go on after SIGTERM."""
+
+
+class HttpSection(_Section):
+    """The HTTP face: DICOMweb, health, metrics."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+
+    port: int = Field(default=8080, ge=0, le=65535)
+    """TCP port; 0 takes any free one."""
+
+    workers: int = Field(default=0, ge=0)
+    """Worker processes; 0: one a core, at most 4."""
+
+    cors_origins: tuple[str, ...] = ("*",)
+    """Origins whose pages may read answers; "*" for all."""
+
+    max_part_bytes: int = Field(default=0, ge=0)
+    """Largest instance taken by STOW-RS, in bytes; 0: no limit."""
+
+
+class Peer(_Section):
+    """An application entity this archive knows (PS3.8 §9.3)."""
+
+    ae_title: str = Field(min_length=1, max_length=16)
+    """Its AE title."""
+
+    host: str
+    """Its address: where C-MOVE sends to."""
+
+    port: int = Field(ge=1, le=65535)
+    """Its port."""
+
+    site: str = ""
+    """The site its instances are counted for."""
+
+
+class DimseSection(_Section):
+    """The DICOM face: C-STORE, C-FIND, C-MOVE, C-GET, C-ECHO."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+
+    port: int = Field(default=11112, ge=0, le=65535)
+    """TCP port; 0 takes any free one."""
+
+    ae_title: str = Field(default="FILEROOM", min_length=1, max_length=16)
+    """AE title of this archive."""
+
+    workers: int = Field(default=0, ge=0)
+    """Worker processes; 0: one a core, at most 4."""
+
+    engine: Literal["direct", "stock"] = "direct"
+    """How associations are served: our own receive path, or pynetdicom's."""
+
+    max_associations: int = Field(default=100, ge=1)
+    """Associations that one worker serves at once."""
+
+    network_timeout_s: float = Field(default=60.0, gt=0)
+    """Seconds without a byte after which an association is aborted."""
+
+    association_timeout_s: float = Field(default=30.0, gt=0)
+    """Seconds that negotiation and release may take (ARTIM)."""
+
+    spool_threshold_bytes: int = Field(default=8 * 1024 * 1024, ge=0)
+    """Larger instances are received into a file instead of memory, in bytes."""
+
+    peers: tuple[Peer, ...] = ()
+    """Known application entities: C-MOVE destinations and senders with a site."""
+
+
+class IndexSection(_Section):
+    """The index."""
+
+    url: str = "sqlite"
+    """ "sqlite" (a file in data_dir) or "postgresql://user@host/database"."""
+
+
+class StorageSection(_Section):
+    """The object store."""
+
+    url: Literal["disk"] = "disk"
+    """ "disk": files in data_dir."""
+
+
+class AuthSection(_Section):
+    """Who may do what."""
+
+    allow_anonymous: tuple[Literal["read", "write"], ...] = ()
+    """What strangers may do when an address other than loopback is listened on."""
+
+
+class RenderSection(_Section):
+    """Decoding of pixels, in processes of their own."""
+
+    workers: int = Field(default=0, ge=0)
+    """Worker processes; 0: one for every two cores."""
+
+    timeout_s: float = Field(default=30.0, gt=0)
+    """Seconds after which a worker that decodes is killed."""
+
+    memory_limit_bytes: int = Field(default=2 * 1024**3, ge=256 * 1024**2)
+    """Address space of a worker, in bytes."""
+
+    cache_bytes: int = Field(default=64 * 1024**2, ge=0)
+    """Made images that one HTTP worker remembers, in bytes."""
+
+
+class LoggingSection(_Section):
+    """Logs: one JSON object a line, on standard error."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Least severity that is written."""
+
+
+class Config(BaseSettings):
+    """Every setting of one archive; frozen."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix=ENVIRONMENT_PREFIX,
+        env_nested_delimiter="__",
+    )
+
+    archive: ArchiveSection = ArchiveSection()
+    http: HttpSection = HttpSection()
+    dimse: DimseSection = DimseSection()
+    index: IndexSection = IndexSection()
+    storage: StorageSection = StorageSection()
+    auth: AuthSection = AuthSection()
+    render: RenderSection = RenderSection()
+    logging: LoggingSection = LoggingSection()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the library's signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let the environment win over the file, whose values are passed at construction."""
+        return (env_settings, init_settings)
+
+
+def load_config(path: Path | None = None) -> Config:
+    """Read the settings.
+
+    Parameters
+    ----------
+    path
+        The TOML file; None: ``config.toml`` in the working directory, where there is one.
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown, a value wrong, or the archive would be open to strangers unsaid.
+    """
+    file = path or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
+    values = _read_file(file) if file else {}
+    _check_keys(values, str(file))
+    _check_environment(os.environ)
+    try:
+        config = Config(**values)
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from error
+    base = file.resolve().parent if file else Path.cwd()
+    place = config.archive.model_copy(update={"data_dir": base / config.archive.data_dir})
+    config = config.model_copy(update={"archive": place})
+    _check_exposure(config)
+    return config
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+
+
+def _check_keys(values: Mapping[str, Any], where: str) -> None:
+    for section, keys in values.items():
+        _known(section, Config.model_fields, f"section [{section}] in {where}")
+        model = Config.model_fields[section].annotation
+        if isinstance(keys, Mapping) and isinstance(model, type):
+            for key in keys:
+                _known(key, model.model_fields, f"key {section}.{key} in {where}")
+
+
+def _check_environment(environment: Mapping[str, str]) -> None:
+    for name in environment:
+        if not name.startswith(ENVIRONMENT_PREFIX):
+            continue
+        section, separator, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
+        _known(section, Config.model_fields, f"environment variable {name}")
+        model = Config.model_fields[section].annotation
+        if separator and isinstance(model, type):
+            _known(key.partition("__")[0], model.model_fields, f"environment variable {name}")
+
+
+def _known(name: str, known: Iterable[str], what: str) -> None:
+    names = list(known)
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}"
+        raise ConfigError(f"{what} is unknown: {hint}")
+
+
+def _explain(error: ValidationError) -> str:
+    lines = [
+        f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']} "
+        f"(got {fault.get('input')!r})"
+        for fault in error.errors()
+    ]
+    return "\n".join(lines)
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can reach ``host``."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_exposure(config: Config) -> None:
+    exposed = [
+        f"[{section}] host = {host!r}"
+        for section, host in (("http", config.http.host), ("dimse", config.dimse.host))
+        if not is_loopback(host)
+    ]
+    if exposed and not config.auth.allow_anonymous:
+        raise ConfigError(
+            f"{' and '.join(exposed)} would open the archive to everyone who can reach it. "
+            'Write out what strangers may do, e.g. [auth] allow_anonymous = ["read"] '
+            '(or ["read", "write"] to let them store too), or listen on 127.0.0.1'
+        )
