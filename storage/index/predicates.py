@@ -1,0 +1,64 @@
+"""What a row must meet, in the words of the index; archive/query makes these from keys.
+
+Column names are those of `storage.index.tables`, with their table: ``study.patient_id``.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """The column has one of these values."""
+
+    column: str
+    values: tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Like:
+    """The column's text matches a pattern: ``*`` any characters, ``?`` one (PS3.4 §C.2.2.2.4)."""
+
+    column: str
+    pattern: str
+
+    @property
+    def longest_literal(self) -> str:
+        """The longest run of characters without a wildcard."""
+        return max(self.pattern.replace("?", "*").split("*"), key=len)
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """The column's text lies between two bounds, both included; None leaves a side open.
+
+    An empty column never matches.
+    """
+
+    column: str
+    low: str | None
+    high: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BetweenMoments:
+    """Date and time columns together lie between two bounds (PS3.4 §C.2.2.2.5.4)."""
+
+    date_column: str
+    time_column: str
+    low: tuple[str, str] | None
+    high: tuple[str, str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """At least one of these holds."""
+
+    predicates: tuple["Predicate", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """No row meets this."""
+
+
+Predicate = OneOf | Like | Between | BetweenMoments | AnyOf | Nothing

@@ -1,0 +1,328 @@
+"""One search: predicates and scope become one SELECT of keys, then pages of rows.
+
+Keys are selected first and rows fetched by them: a deep offset reads no row it does not
+return, no transaction stays open while a slow peer takes its answers, and memory is bounded.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, select
+
+from storage.index.changes import in_scope
+from storage.index.conditions import Conditions
+from storage.index.engine import IndexEngine
+from storage.index.predicates import Predicate
+from storage.index.scope import Scope
+from storage.index.tables import (
+    instance,
+    instance_detail,
+    patient,
+    series,
+    study,
+    study_modality,
+)
+from storage.index.totals import RELEASED
+
+_PAGE: Final = 200
+
+
+class SearchLevel(StrEnum):
+    """What one match is."""
+
+    PATIENT = "PATIENT"
+    STUDY = "STUDY"
+    SERIES = "SERIES"
+    INSTANCE = "IMAGE"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexQuery:
+    """What to find.
+
+    Parameters
+    ----------
+    level
+        What one match is.
+    predicates
+        All must hold, on columns of any of the levels: those of levels below must hold for
+        one series, or one instance, of the match.
+    limit, offset
+        The window of matches; ``limit`` None for all.
+    """
+
+    level: SearchLevel
+    predicates: tuple[Predicate, ...] = ()
+    limit: int | None = None
+    offset: int = 0
+
+
+class IndexSearch:
+    """Finds patients, studies, series and instances.
+
+    Parameters
+    ----------
+    engine
+        The index.
+    """
+
+    def __init__(self, engine: IndexEngine) -> None:
+        self._engine = engine
+
+    def keys(self, scope: Scope, query: IndexQuery) -> list[int]:
+        """Return the primary keys of the window of matches, in order."""
+        with self._engine.read() as connection:
+            statement = self._statement(connection, scope, query)
+            if statement is None:
+                return []
+            statement = statement.offset(query.offset or None).limit(query.limit)
+            return list(connection.execute(statement).scalars())
+
+    def count(self, scope: Scope, query: IndexQuery) -> int:
+        """Return how many matches there are, window or not."""
+        with self._engine.read() as connection:
+            statement = self._statement(connection, scope, query)
+            if statement is None:
+                return 0
+            counted = select(func.count()).select_from(statement.order_by(None).subquery())
+            count: int = connection.execute(counted).scalar_one()
+            return count
+
+    def rows(self, scope: Scope, level: SearchLevel, keys: Sequence[int]) -> Iterator[Row[Any]]:
+        """Yield the rows under ``keys``, in their order; what vanished meanwhile is left out."""
+        for first in range(0, len(keys), _PAGE):
+            page = keys[first : first + _PAGE]
+            with self._engine.read() as connection:
+                found = {
+                    row.id: row for row in connection.execute(_DETAILS[level](scope, page))
+                }
+            yield from (found[key] for key in page if key in found)
+
+    def _statement(
+        self, connection: Connection, scope: Scope, query: IndexQuery
+    ) -> Select[Any] | None:
+        conditions = Conditions(connection, query.predicates)
+        if conditions.impossible:
+            return None
+        return _KEYS[query.level](scope, conditions)
+
+
+# -- which rows may be seen --------------------------------------------------------------------
+
+
+def _visible_study(scope: Scope) -> ColumnElement[bool]:
+    return and_(study.c.number_of_instances > 0, in_scope(study, scope))
+
+
+def _visible_series(scope: Scope) -> ColumnElement[bool]:
+    return and_(series.c.number_of_instances > 0, in_scope(series, scope))
+
+
+def _visible_instance(scope: Scope) -> ColumnElement[bool]:
+    return and_(instance.c.state == RELEASED, in_scope(instance, scope))
+
+
+# -- keys of each level ------------------------------------------------------------------------
+
+
+def _patient_keys(scope: Scope, conditions: Conditions) -> Select[Any]:
+    of_study = exists().where(
+        study.c.patient_fk == patient.c.id,
+        _visible_study(scope),
+        *conditions.of("study"),
+        *conditions.modalities(),
+        *_below_study(scope, conditions),
+    )
+    return (
+        select(patient.c.id)
+        .where(*conditions.of("patient"), of_study)
+        .order_by(patient.c.patient_id, patient.c.id)
+    )
+
+
+def _study_keys(scope: Scope, conditions: Conditions) -> Select[Any]:
+    statement = select(study.c.id).where(
+        _visible_study(scope),
+        *conditions.of("study"),
+        *_patient_of_study(conditions),
+        *_below_study(scope, conditions),
+    )
+    modality = conditions.single_modality()
+    if modality is None:
+        return statement.where(*conditions.modalities()).order_by(
+            study.c.study_date.desc(), study.c.id.desc()
+        )
+    # One modality is an index in the order of the answer, dates included.
+    return (
+        statement.join(study_modality, study_modality.c.study_fk == study.c.id)
+        .where(study_modality.c.modality == modality, *conditions.dates_of_modality())
+        .order_by(study_modality.c.study_date.desc(), study_modality.c.study_fk.desc())
+    )
+
+
+def _series_keys(scope: Scope, conditions: Conditions) -> Select[Any]:
+    return (
+        select(series.c.id)
+        .join(study, study.c.id == series.c.study_fk)
+        .where(
+            _visible_study(scope),
+            _visible_series(scope),
+            *conditions.of("study"),
+            *conditions.of("series"),
+            *conditions.modalities(),
+            *_patient_of_study(conditions),
+            *_instance_of_series(scope, conditions),
+        )
+        .order_by(
+            study.c.study_date.desc(), study.c.id.desc(), series.c.series_number, series.c.id
+        )
+    )
+
+
+def _instance_keys(scope: Scope, conditions: Conditions) -> Select[Any]:
+    return (
+        select(instance.c.id)
+        .join(series, series.c.id == instance.c.series_fk)
+        .join(study, study.c.id == instance.c.study_fk)
+        .where(
+            _visible_study(scope),
+            _visible_series(scope),
+            _visible_instance(scope),
+            *conditions.of("study"),
+            *conditions.of("series"),
+            *conditions.of("instance"),
+            *conditions.modalities(),
+            *_patient_of_study(conditions),
+        )
+        .order_by(
+            study.c.study_date.desc(),
+            study.c.id.desc(),
+            series.c.series_number,
+            series.c.id,
+            instance.c.instance_number,
+            instance.c.id,
+        )
+    )
+
+
+def _patient_of_study(conditions: Conditions) -> list[ColumnElement[bool]]:
+    of_patient = conditions.of("patient")
+    if not of_patient:
+        return []
+    return [exists().where(patient.c.id == study.c.patient_fk, *of_patient)]
+
+
+def _below_study(scope: Scope, conditions: Conditions) -> list[ColumnElement[bool]]:
+    of_series = conditions.of("series")
+    of_instance = _instance_of_series(scope, conditions)
+    if not of_series and not of_instance:
+        return []
+    return [
+        exists().where(
+            series.c.study_fk == study.c.id, _visible_series(scope), *of_series, *of_instance
+        )
+    ]
+
+
+def _instance_of_series(scope: Scope, conditions: Conditions) -> list[ColumnElement[bool]]:
+    of_instance = conditions.of("instance")
+    if not of_instance:
+        return []
+    return [
+        exists().where(
+            instance.c.series_fk == series.c.id, _visible_instance(scope), *of_instance
+        )
+    ]
+
+
+_KEYS: Final = {
+    SearchLevel.PATIENT: _patient_keys,
+    SearchLevel.STUDY: _study_keys,
+    SearchLevel.SERIES: _series_keys,
+    SearchLevel.INSTANCE: _instance_keys,
+}
+
+# -- rows of each level ------------------------------------------------------------------------
+
+
+def _patient_rows(scope: Scope, keys: Sequence[int]) -> Select[Any]:
+    return (
+        select(
+            patient,
+            func.count(study.c.id).label("number_of_studies"),
+            func.sum(study.c.number_of_series).label("number_of_series"),
+            func.sum(study.c.number_of_instances).label("number_of_instances"),
+            func.max(study.c.id).label("latest_study"),
+        )
+        .join(study, study.c.patient_fk == patient.c.id)
+        .where(patient.c.id.in_(keys), _visible_study(scope))
+        .group_by(patient.c.id)
+    )
+
+
+def _study_rows(scope: Scope, keys: Sequence[int]) -> Select[Any]:
+    return select(
+        study.c.id,
+        study.c.study_instance_uid,
+        study.c.modalities,
+        study.c.sop_classes,
+        study.c.number_of_series,
+        study.c.number_of_instances,
+        study.c.attributes,
+    ).where(study.c.id.in_(keys), _visible_study(scope))
+
+
+def _series_rows(scope: Scope, keys: Sequence[int]) -> Select[Any]:
+    return (
+        select(
+            series.c.id,
+            study.c.study_instance_uid,
+            study.c.modalities,
+            study.c.sop_classes,
+            study.c.number_of_series.label("number_of_study_series"),
+            study.c.number_of_instances.label("number_of_study_instances"),
+            study.c.attributes.label("study_attributes"),
+            series.c.series_instance_uid,
+            series.c.number_of_instances,
+            series.c.attributes,
+        )
+        .join(study, study.c.id == series.c.study_fk)
+        .where(series.c.id.in_(keys), _visible_study(scope), _visible_series(scope))
+    )
+
+
+def _instance_rows(scope: Scope, keys: Sequence[int]) -> Select[Any]:
+    return (
+        select(
+            instance.c.id,
+            study.c.study_instance_uid,
+            study.c.modalities,
+            study.c.sop_classes,
+            study.c.number_of_series.label("number_of_study_series"),
+            study.c.number_of_instances.label("number_of_study_instances"),
+            series.c.series_instance_uid,
+            series.c.number_of_instances.label("number_of_series_instances"),
+            instance.c.sop_instance_uid,
+            instance.c.transfer_syntax_uid,
+            instance_detail.c.metadata,
+        )
+        .join(series, series.c.id == instance.c.series_fk)
+        .join(study, study.c.id == instance.c.study_fk)
+        .join(instance_detail, instance_detail.c.instance_fk == instance.c.id)
+        .where(
+            instance.c.id.in_(keys),
+            _visible_study(scope),
+            _visible_series(scope),
+            _visible_instance(scope),
+        )
+    )
+
+
+_DETAILS: Final = {
+    SearchLevel.PATIENT: _patient_rows,
+    SearchLevel.STUDY: _study_rows,
+    SearchLevel.SERIES: _series_rows,
+    SearchLevel.INSTANCE: _instance_rows,
+}
