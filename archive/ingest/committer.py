@@ -58,9 +58,7 @@ class Committer:
     def _start(self) -> None:
         with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="committer", daemon=True
-                )
+                self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
                 self._thread.start()
 
     def _run(self) -> None:

@@ -46,7 +46,10 @@ class SearchRequest:
     all_fields
         Return every attribute known at the level.
     limit, offset
-        The window of matches; ``limit`` None for the service's maximum of none.
+        The window of matches; ``limit`` None for all.
+    combined_date_time
+        A date range and the time range beside it are one range of moments
+        (PS3.4 §C.2.2.2.5.4); otherwise each is a range of its own.
     """
 
     level: Level
@@ -55,6 +58,7 @@ class SearchRequest:
     all_fields: bool = False
     limit: int | None = None
     offset: int = 0
+    combined_date_time: bool = False
 
 
 @dataclass(frozen=True, slots=True)

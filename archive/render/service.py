@@ -1,16 +1,19 @@
 """The one door by which made pixels leave: rendered images, transcoded frames and instances."""
 
 import hashlib
+import io
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from archive.auth.principal import Principal
 from archive.dicom.frame_table import FrameTable
+from archive.dicom.instance import PixelDescription
+from archive.dicom.transfer_syntax import transfer_syntax
 from archive.errors import NotFoundError
 from archive.identity import InstanceRef
 from archive.render.cache import BoundedCache
-from archive.render.instance import TranscodedInstance, transcoded_instance
+from archive.render.instance import FrameSupply, TranscodedInstance, transcoded_instance
 from archive.render.jobs import FrameSource, RenderJob, TranscodeJob
 from archive.render.options import RenderOptions
 from archive.render.pool import RenderPool
@@ -48,6 +51,12 @@ class _Pixels:
     stored: StoredInstance
     attributes: dict[str, Any]
     table: FrameTable
+    description: PixelDescription
+
+    @property
+    def in_words(self) -> bool:
+        """Whether the pixel data element is OW."""
+        return bool(self.attributes.get("7FE00010", {}).get("vr") == "OW")
 
 
 class RenderService:
@@ -136,41 +145,47 @@ class RenderService:
             If it cannot be decoded, or not encoded so.
         """
         stored = self._retrieve.instance(principal, ref)
-        pixels: _Pixels | None = None
         try:
             pixels = self._pixels(principal, ref)
-        except NotFoundError:
-            pixels = None  # no image: only the encoding of the data set changes
-
-        def frames() -> Iterator[bytes]:
-            if pixels is not None:
-                for number in range(1, pixels.table.number_of_frames + 1):
-                    yield self._transcode(pixels, number, transfer_syntax_uid)
-
-        return transcoded_instance(
-            self._retrieve.path_of(stored),
-            b"".join(self._retrieve.iter_chunks(stored))
-            if self._retrieve.path_of(stored) is None
-            else b"",
-            transfer_syntax_uid=transfer_syntax_uid,
-            number_of_frames=pixels.table.number_of_frames if pixels else 0,
-            frames=frames,
-        )
+        except NotFoundError:  # no image: only the encoding of the data set changes
+            supply = FrameSupply(None, 0, lambda: iter(()))
+        else:
+            supply = self._supply(pixels, transfer_syntax_uid)
+        path = self._retrieve.path_of(stored)
+        if path is not None:
+            with path.open("rb") as file:
+                return transcoded_instance(file, supply, transfer_syntax_uid)
+        whole = b"".join(self._retrieve.iter_chunks(stored))
+        return transcoded_instance(io.BytesIO(whole), supply, transfer_syntax_uid)
 
     def close(self) -> None:
         """Stop the workers this service started."""
         self._pool.close()
 
+    def _supply(self, pixels: _Pixels, transfer_syntax_uid: str) -> FrameSupply:
+        def frames() -> Iterator[bytes]:
+            for number in range(1, pixels.table.number_of_frames + 1):
+                yield self._transcode(pixels, number, transfer_syntax_uid)
+
+        return FrameSupply(pixels.description, pixels.table.number_of_frames, frames)
+
     def _pixels(self, principal: Principal, ref: InstanceRef) -> _Pixels:
-        return _Pixels(*self._retrieve.pixels(principal, ref))
+        stored, attributes, table = self._retrieve.pixels(principal, ref)
+        description = pixel_description(attributes)
+        if description is None:
+            raise NotFoundError(
+                f"instance {ref.sop_instance_uid} does not say how large its image is"
+            )
+        return _Pixels(stored, attributes, table, description)
 
     def _transcode(self, pixels: _Pixels, frame_number: int, transfer_syntax_uid: str) -> bytes:
         return self._pool.submit(
             TranscodeJob(
                 source=self._source(pixels, frame_number),
-                description=pixel_description(pixels.attributes),
+                description=pixels.description,
                 transfer_syntax_uid=pixels.stored.transfer_syntax_uid,
                 bit_offset=pixels.table.bit_offset(frame_number - 1),
+                in_words=pixels.in_words,
                 target_transfer_syntax_uid=transfer_syntax_uid,
             )
         )
@@ -189,17 +204,21 @@ class RenderService:
 
         return RenderJob(
             source=self._source(pixels, frame_number),
-            description=pixel_description(pixels.attributes),
+            description=pixels.description,
             transfer_syntax_uid=pixels.stored.transfer_syntax_uid,
             bit_offset=pixels.table.bit_offset(frame_number - 1),
-            presentation=presentation_from_json(
-                pixels.attributes, frame_number - 1, read_bulk
-            ),
+            in_words=pixels.in_words,
+            presentation=presentation_from_json(pixels.attributes, frame_number - 1, read_bulk),
             options=options,
         )
 
     def _source(self, pixels: _Pixels, frame_number: int) -> FrameSource:
         frame = stored_frame(pixels.table, frame_number)
+        big_endian = transfer_syntax(pixels.stored.transfer_syntax_uid).big_endian
+        if big_endian and pixels.in_words and frame.length_bytes % 2:
+            # In words, the last sample of an odd frame lies in the byte behind it.
+            *most, (offset, length) = frame.spans
+            frame = replace(frame, spans=(*most, (offset, length + 1)))
         path = self._retrieve.path_of(pixels.stored)
         if path is not None and not frame.inflated:
             # The worker reads the bytes itself: they need not pass through this process.

@@ -16,7 +16,7 @@ class OneOf:
 
 @dataclass(frozen=True, slots=True)
 class Like:
-    """The column's text matches a pattern: ``*`` any characters, ``?`` one (PS3.4 §C.2.2.2.4)."""
+    """The text matches a pattern: ``*`` any characters, ``?`` one (PS3.4 §C.2.2.2.4)."""
 
     column: str
     pattern: str

@@ -91,7 +91,7 @@ class IndexSearch:
             return count
 
     def rows(self, scope: Scope, level: SearchLevel, keys: Sequence[int]) -> Iterator[Row[Any]]:
-        """Yield the rows under ``keys``, in their order; what vanished meanwhile is left out."""
+        """Yield the rows under ``keys``, in their order, but for what vanished meanwhile."""
         for first in range(0, len(keys), _PAGE):
             page = keys[first : first + _PAGE]
             with self._engine.read() as connection:

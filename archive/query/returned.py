@@ -1,0 +1,162 @@
+"""What a match is returned with (PS3.18 §10.6.3.3, PS3.4 §C.4.1.1.3)."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import orjson
+import zstandard
+
+from archive.dicom.attributes import (
+    DEFAULT_INSTANCE,
+    DEFAULT_SERIES,
+    DEFAULT_STUDY,
+    LEVEL_OF,
+)
+from archive.dicom.attributes import Level as EntityLevel
+from archive.dicom.dictionary import public_vr
+from archive.query.request import Level, SearchRequest
+
+Match = dict[str, dict[str, Any]]
+Row = Any  # a row of the index, with the columns of its level
+
+_PATIENT_DEFAULT: Final = ("00080005", "00100010", "00100020", "00100030", "00100040")
+_ABOVE_STUDY: Final = frozenset({EntityLevel.PATIENT, EntityLevel.STUDY})
+_ONLINE: Final = {"vr": "CS", "Value": ["ONLINE"]}
+_UTF8: Final = {"vr": "CS", "Value": ["ISO_IR 192"]}
+
+
+def _element(vr: str, *values: object) -> dict[str, Any]:
+    return {"vr": vr, "Value": list(values)} if values else {"vr": vr}
+
+
+def _listed(backslash_list: str) -> list[str]:
+    return [value for value in backslash_list.split("\\") if value]
+
+
+class Projection:
+    """Makes matches of one search out of the index's rows.
+
+    Parameters
+    ----------
+    request
+        What to return, beyond the level's defaults.
+    with_study, with_series
+        Whether the request leaves the parent open, so that each match must name its own
+        (PS3.18 Tables 10.6.3-4 and -5).
+    """
+
+    def __init__(self, request: SearchRequest, *, with_study: bool, with_series: bool) -> None:
+        self._request = request
+        self._fields = request.fields
+        self._with_study = with_study
+        self._with_series = with_series
+        self.of: Callable[[Row], Match] = {
+            Level.PATIENT: self._patient,
+            Level.STUDY: self._study,
+            Level.SERIES: self._series,
+            Level.INSTANCE: self._instance,
+        }[request.level]
+
+    # -- levels ----------------------------------------------------------------------------
+
+    def _patient(self, row: Row) -> Match:
+        groups = row.patient_name.split("=")
+        names = ("Alphabetic", "Ideographic", "Phonetic")
+        name = {key: group for key, group in zip(names, groups, strict=False) if group}
+        stored: Match = {
+            "00100010": _element("PN", *([name] if name else [])),
+            "00100020": _element("LO", *filter(None, [row.patient_id])),
+            "00100021": _element("LO", *filter(None, [row.issuer_of_patient_id])),
+            "00100030": _element("DA", *filter(None, [row.patient_birth_date])),
+            "00100040": _element("CS", *filter(None, [row.patient_sex])),
+        }
+        computed: Match = {
+            "00201200": _element("IS", row.number_of_studies),
+            "00201202": _element("IS", int(row.number_of_series)),
+            "00201204": _element("IS", int(row.number_of_instances)),
+        }
+        wanted = set(_PATIENT_DEFAULT) | self._fields
+        match = _pick(stored, stored if self._request.all_fields else wanted)
+        match |= computed
+        return self._finished(match, lambda tag: tag in stored)
+
+    def _study(self, row: Row) -> Match:
+        attributes: Match = orjson.loads(row.attributes)
+        match = self._of_study(attributes, row)
+        match["00201206"] = _element("IS", row.number_of_series)
+        match["00201208"] = _element("IS", row.number_of_instances)
+        match["00080056"] = _ONLINE
+        return self._finished(match, lambda tag: LEVEL_OF.get(tag) in _ABOVE_STUDY)
+
+    def _series(self, row: Row) -> Match:
+        attributes: Match = orjson.loads(row.attributes)
+        match: Match = {}
+        if self._with_study or self._fields or self._request.all_fields:
+            above: Match = orjson.loads(row.study_attributes)
+            match |= self._of_parent_study(above, row)
+        match |= self._own(attributes, DEFAULT_SERIES)
+        match["0020000D"] = _element("UI", row.study_instance_uid)
+        match["00201209"] = _element("IS", row.number_of_instances)
+        match["00080056"] = _ONLINE
+        return self._finished(match, lambda tag: tag in LEVEL_OF)
+
+    def _instance(self, row: Row) -> Match:
+        metadata: Match = orjson.loads(zstandard.decompress(row.metadata))
+        match: Match = {}
+        if self._with_study:
+            match |= self._of_parent_study(metadata, row)
+        if self._with_series:
+            match |= _pick(metadata, DEFAULT_SERIES)
+            match["00201209"] = _element("IS", row.number_of_series_instances)
+        if self._request.all_fields:
+            match |= {tag: value for tag, value in metadata.items() if _is_small(value)}
+        match |= _pick(metadata, {*DEFAULT_INSTANCE, *self._fields})
+        match["0020000D"] = _element("UI", row.study_instance_uid)
+        match["0020000E"] = _element("UI", row.series_instance_uid)
+        match["00083002"] = _element("UI", row.transfer_syntax_uid)
+        match["00080056"] = _ONLINE
+        return self._finished(match, lambda _: True)
+
+    # -- parts -----------------------------------------------------------------------------
+
+    def _own(self, attributes: Match, default: Iterable[str]) -> Match:
+        if self._request.all_fields:
+            return dict(attributes)
+        return _pick(attributes, {*default, *self._fields})
+
+    def _of_study(self, attributes: Match, row: Row) -> Match:
+        match = self._own(attributes, DEFAULT_STUDY)
+        match["0020000D"] = _element("UI", row.study_instance_uid)
+        # Never without a value: viewers then take the study for missing.
+        if modalities := _listed(row.modalities):
+            match["00080061"] = _element("CS", *modalities)
+        if "00080062" in self._fields or self._request.all_fields:
+            match["00080062"] = _element("UI", *_listed(row.sop_classes))
+        return match
+
+    def _of_parent_study(self, attributes: Match, row: Row) -> Match:
+        if self._with_study:
+            match = _pick(attributes, {*DEFAULT_STUDY, *self._fields})
+            match["00201206"] = _element("IS", row.number_of_study_series)
+            match["00201208"] = _element("IS", row.number_of_study_instances)
+            if modalities := _listed(row.modalities):
+                match["00080061"] = _element("CS", *modalities)
+            return match
+        return _pick(attributes, self._fields)
+
+    def _finished(self, match: Match, belongs: Callable[[str], bool]) -> Match:
+        """Add what was asked for and is not known, empty, and put tags in order."""
+        for tag in self._fields:
+            if tag not in match and belongs(tag):
+                vr = public_vr(int(tag, 16))
+                match[tag] = {"vr": vr[:2] or "UN"}
+        match["00080005"] = _UTF8
+        return dict(sorted(match.items()))
+
+
+def _pick(attributes: Match, tags: Iterable[str]) -> Match:
+    return {tag: value for tag in tags if (value := attributes.get(tag)) is not None}
+
+
+def _is_small(value: dict[str, Any]) -> bool:
+    return "BulkDataURI" not in value and "InlineBinary" not in value

@@ -1,0 +1,205 @@
+"""The compressed syntaxes, each by the library that reads it best."""
+
+import importlib
+import io
+import struct
+from collections.abc import Callable
+from typing import Any, Final
+
+import jpeg_ls
+import libjpeg
+import numpy as np
+import numpy.typing as npt
+import openjpeg
+from PIL import Image
+from rle.utils import decode_frame as decode_rle_frame
+
+from archive.dicom.instance import PixelDescription
+from archive.errors import InvalidInstanceError, NotAcceptableError
+
+Pixels = npt.NDArray[Any]
+Decoded = tuple[Pixels, str]
+
+_BASELINE: Final = frozenset({0xC0, 0xC1})
+_FRAME_HEADERS: Final = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}
+
+
+def _refuse(name: str, error: Exception) -> InvalidInstanceError:
+    return InvalidInstanceError(f"a {name} frame cannot be decoded: {error}")
+
+
+def _require_size(rows: int, columns: int, description: PixelDescription, name: str) -> None:
+    if (rows, columns) != (description.rows, description.columns):
+        raise InvalidInstanceError(
+            f"the {name} codestream says {columns} x {rows} pixels, the data set "
+            f"{description.columns} x {description.rows}: it is not decoded"
+        )
+
+
+# -- RLE ---------------------------------------------------------------------------------------
+
+
+def decode_rle(frame: bytes, description: PixelDescription) -> Decoded:
+    """Decode RLE (PS3.5 Annex G)."""
+    try:
+        planes = decode_rle_frame(
+            frame, description.rows * description.columns, description.bits_allocated, "<"
+        )
+    except (ValueError, IndexError) as error:
+        raise _refuse("RLE", error) from error
+    kind = np.dtype(
+        f"<{'i' if description.pixel_representation else 'u'}{description.bits_allocated // 8}"
+    )
+    shape = (description.samples_per_pixel, description.rows, description.columns)
+    values = np.frombuffer(planes, kind)
+    if values.size != shape[0] * shape[1] * shape[2]:
+        raise InvalidInstanceError(
+            "an RLE frame holds another number of samples than it should"
+        )
+    pixels = values.reshape(shape)
+    single = description.samples_per_pixel == 1
+    return (
+        pixels[0] if single else pixels.transpose(1, 2, 0),
+        description.photometric_interpretation,
+    )
+
+
+# -- JPEG --------------------------------------------------------------------------------------
+
+
+def _jpeg_header(frame: bytes) -> tuple[int, int, int, int, int]:
+    """Return marker, precision, rows, columns and components of the frame header."""
+    position = frame.find(b"\xff\xd8") + 2
+    while 2 <= position <= len(frame) - 10:
+        if frame[position] != 0xFF:
+            position += 1
+            continue
+        marker = frame[position + 1]
+        if marker in _FRAME_HEADERS:
+            return (marker, *struct.unpack_from(">BHHB", frame, position + 4))
+        if marker in (0xFF, 0x01) or 0xD0 <= marker <= 0xD8:
+            position += 1 if marker == 0xFF else 2
+            continue
+        position += 2 + struct.unpack_from(">H", frame, position + 2)[0]
+    raise InvalidInstanceError("a JPEG frame has no frame header: it is no JPEG, or truncated")
+
+
+def decode_jpeg(frame: bytes, description: PixelDescription) -> Decoded:
+    """Decode JPEG, lossy and lossless (PS3.5 §A.4.1, §A.4.2).
+
+    Grey baseline by Pillow, everything else by libjpeg, and what that refuses (12-bit
+    extended, hierarchical) by imagecodecs where it is installed. Colours are those of the
+    codestream: YBR stays YBR.
+    """
+    marker, precision, rows, columns, components = _jpeg_header(frame)
+    _require_size(rows, columns, description, "JPEG")
+    if components != description.samples_per_pixel:
+        raise InvalidInstanceError(
+            f"the JPEG codestream has {components} components, the data set says "
+            f"{description.samples_per_pixel} samples per pixel"
+        )
+    if marker in _BASELINE and precision == 8 and components == 1:
+        # Four times as fast as libjpeg, and equal to it where no chroma is interpolated.
+        return _decode_grey(frame, description)
+    try:
+        pixels = libjpeg.decode(frame, 0)
+    except (RuntimeError, ValueError, TypeError) as error:
+        pixels = _optional("jpeg_decode", frame, f"JPEG of {precision} bits", error)
+    return _signed(pixels, description), description.photometric_interpretation
+
+
+def _decode_grey(frame: bytes, description: PixelDescription) -> Decoded:
+    try:
+        with Image.open(io.BytesIO(frame)) as image:
+            pixels = np.asarray(image)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise _refuse("JPEG", error) from error
+    return _signed(pixels, description), description.photometric_interpretation
+
+
+def _signed(pixels: Pixels, description: PixelDescription) -> Pixels:
+    """Read the decoder's unsigned values as the data set's signed ones."""
+    if not description.pixel_representation or pixels.dtype.kind == "i":
+        return pixels
+    signed = pixels.view(pixels.dtype.str.replace("u", "i"))
+    shift = pixels.dtype.itemsize * 8 - description.bits_stored
+    return (signed << shift) >> shift if shift > 0 else signed
+
+
+# -- JPEG-LS -----------------------------------------------------------------------------------
+
+
+def decode_jpeg_ls(frame: bytes, description: PixelDescription) -> Decoded:
+    """Decode JPEG-LS, lossless and near-lossless (PS3.5 §A.4.3)."""
+    _, _, rows, columns, components = _jpeg_header(frame)
+    _require_size(rows, columns, description, "JPEG-LS")
+    try:
+        pixels: Pixels = jpeg_ls.decode(np.frombuffer(frame, np.uint8))
+    except (RuntimeError, ValueError) as error:
+        raise _refuse("JPEG-LS", error) from error
+    if components == 3 and pixels.shape[0] == 3 and pixels.shape[-1] != 3:
+        pixels = pixels.transpose(1, 2, 0)
+    return _signed(pixels, description), description.photometric_interpretation
+
+
+# -- JPEG 2000 and HTJ2K -----------------------------------------------------------------------
+
+
+def _jpeg2000_size(frame: bytes) -> tuple[int, int]:
+    start = frame.find(b"\xff\x4f\xff\x51")
+    if start < 0 or start + 24 > len(frame):
+        raise InvalidInstanceError("a JPEG 2000 frame has no size marker: it is no JPEG 2000")
+    right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
+    return bottom - top, right - left
+
+
+def decode_jpeg2000(frame: bytes, description: PixelDescription) -> Decoded:
+    """Decode JPEG 2000 and HTJ2K (PS3.5 §A.4.4, §A.4.8)."""
+    _require_size(*_jpeg2000_size(frame), description, "JPEG 2000")
+    try:
+        pixels: Pixels = openjpeg.decode(frame)
+    except (RuntimeError, ValueError) as error:
+        raise _refuse("JPEG 2000", error) from error
+    photometric = description.photometric_interpretation
+    if photometric in ("YBR_RCT", "YBR_ICT"):
+        photometric = "RGB"  # the decoder undoes the transform (PS3.5 §8.2.4)
+    return _as_described(pixels, description), photometric
+
+
+def _as_described(pixels: Pixels, description: PixelDescription) -> Pixels:
+    # The codestream has a sign of its own; where it differs, the data set decides how the
+    # bits are read (PS3.5 §A.4.4).
+    if description.pixel_representation and pixels.dtype.kind == "u":
+        return _signed(pixels, description)
+    if not description.pixel_representation and pixels.dtype.kind == "i":
+        unsigned = pixels.view(pixels.dtype.str.replace("i", "u"))
+        mask = (1 << description.bits_stored) - 1
+        return unsigned & unsigned.dtype.type(mask)
+    return pixels
+
+
+# -- JPEG XL, and what only the optional extra reads -------------------------------------------
+
+
+def decode_jpeg_xl(frame: bytes, description: PixelDescription) -> Decoded:
+    """Decode JPEG XL (PS3.5 §A.4.12), by the optional extra."""
+    pixels = _optional("jpegxl_decode", frame, "JPEG XL", None)
+    photometric = description.photometric_interpretation
+    if description.samples_per_pixel == 3:
+        photometric = "RGB"
+    return _signed(pixels, description), photometric
+
+
+def _optional(function: str, frame: bytes, name: str, refused: Exception | None) -> Pixels:
+    try:
+        decode: Callable[[bytes], Pixels] = getattr(
+            importlib.import_module("imagecodecs"), function
+        )
+    except (ImportError, AttributeError) as error:
+        raise NotAcceptableError(
+            f"{name} is not decoded by what is installed; install fileroom[codecs]"
+        ) from (refused or error)
+    try:
+        return decode(frame)
+    except Exception as error:
+        raise _refuse(name, error) from error

@@ -1,0 +1,163 @@
+"""Processes that decode: isolated, bounded in time and memory, replaced when they die."""
+
+import contextlib
+import os
+import pickle
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Final
+
+from archive.errors import ArchiveError, InvalidInstanceError, UnavailableError
+from archive.log import get_logger
+from archive.render.jobs import Job
+from archive.render.worker import receive, send
+
+logger = get_logger(__name__)
+_BACKLOG: Final = 256
+_CONNECT_TIMEOUT_S: Final = 10.0
+
+
+def bind_socket(path: Path) -> socket.socket:
+    """Return a listening Unix socket at ``path``, in a folder only this user can enter."""
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    path.unlink(missing_ok=True)
+    listening.bind(str(path))
+    path.chmod(0o600)
+    listening.listen(_BACKLOG)
+    return listening
+
+
+class RenderPool:
+    """Sends jobs to render workers.
+
+    Parameters
+    ----------
+    workers
+        How many to start, at the first job; 0: one for every two cores.
+    timeout_s
+        How long a job may take.
+    memory_limit_bytes
+        How much memory a worker may take beyond what it begins with.
+    """
+
+    def __init__(
+        self, workers: int = 0, *, timeout_s: float = 30.0, memory_limit_bytes: int = 2 << 30
+    ) -> None:
+        self._count = workers or max((os.cpu_count() or 2) // 2, 1)
+        self._timeout_s = timeout_s
+        self._memory_limit_bytes = memory_limit_bytes
+        self._address: str | None = None
+        self._folder: str | None = None
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._listening: socket.socket | None = None
+        self._lock = threading.Lock()
+
+    @classmethod
+    def connect(cls, address: str, *, timeout_s: float = 30.0) -> "RenderPool":
+        """Return a pool that uses workers somebody else started at ``address``."""
+        pool = cls(timeout_s=timeout_s)
+        pool._address = address
+        return pool
+
+    def submit(self, job: Job) -> bytes:
+        """Do a job; blocks. Thread-safe.
+
+        Raises
+        ------
+        ArchiveError
+            What the worker refused, or that it died of this job, or took too long.
+        """
+        connection = self._connection()
+        try:
+            connection.settimeout(self._timeout_s + _CONNECT_TIMEOUT_S)
+            send(connection, pickle.dumps(job))
+            answer = receive(connection)
+        except TimeoutError as error:
+            connection.close()
+            raise UnavailableError("every render worker is busy; try again") from error
+        except OSError:
+            answer = None
+        if answer is None:
+            connection.close()
+            self._replace_dead()
+            logger.warning("render.worker-died", extra={"timeout_s": self._timeout_s})
+            raise InvalidInstanceError(
+                f"decoding this frame crashed, or took longer than {self._timeout_s:g} s"
+            )
+        # A worker serves one connection at a time: one kept open would hold it.
+        connection.close()
+        if answer[:1] == b"\1":
+            return answer[1:]
+        kind, text = pickle.loads(answer[1:])  # noqa: S301 - from our own worker
+        refusal: ArchiveError = kind(text)
+        raise refusal
+
+    def close(self) -> None:
+        """End the workers this pool started."""
+        with self._lock:
+            for process in self._processes:
+                process.kill()
+                process.wait()
+            self._processes = []
+            if self._listening is not None:
+                self._listening.close()
+                self._listening = None
+            if self._folder is not None:
+                shutil.rmtree(self._folder, ignore_errors=True)
+                self._folder = self._address = None
+
+    def _connection(self) -> socket.socket:
+        if self._address is None:
+            self._start()
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(_CONNECT_TIMEOUT_S)
+            connection.connect(self._address or "")
+        except OSError as error:
+            connection.close()
+            raise UnavailableError(f"no render worker answers: {error.strerror}") from error
+        return connection
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._address is not None:
+                return
+            self._folder = tempfile.mkdtemp(prefix="fileroom-render-")
+            path = Path(self._folder) / "jobs"
+            self._listening = bind_socket(path)
+            self._processes = [self._spawn() for _ in range(self._count)]
+            self._address = str(path)
+
+    def _replace_dead(self) -> None:
+        with self._lock:
+            for position, process in enumerate(self._processes):
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(0.05)  # the one that just died may not be reaped yet
+                if process.poll() is not None:
+                    self._processes[position] = self._spawn()
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        if self._listening is None:
+            raise UnavailableError("the render pool is closed")
+        descriptor = self._listening.fileno()
+        return subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "archive.render.worker",
+                "--fd",
+                str(descriptor),
+                "--timeout-s",
+                str(self._timeout_s),
+                "--memory-limit-bytes",
+                str(self._memory_limit_bytes),
+            ],
+            pass_fds=[descriptor],
+            stdin=subprocess.DEVNULL,
+            env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+        )
