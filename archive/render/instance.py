@@ -40,12 +40,20 @@ class TranscodedInstance:
     ----------
     length_bytes
         How long it will be; None when that is not known before it is made.
-    chunks
-        Yields it.
+    header
+        Preamble and File Meta.
+    data_set
+        Yields what follows it.
     """
 
     length_bytes: int | None
-    chunks: Callable[[], Iterator[bytes]]
+    header: bytes
+    data_set: Callable[[], Iterator[bytes]]
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the whole object."""
+        yield self.header
+        yield from self.data_set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +87,7 @@ def transcoded_instance(
     supply
         Its frames.
     transfer_syntax_uid
-        Explicit little endian, or an encapsulated one.
+        Explicit or implicit little endian, or an encapsulated one.
 
     Raises
     ------
@@ -89,8 +97,9 @@ def transcoded_instance(
         If it has pixel data whose frames cannot be told apart.
     """
     dataset = _read(source)
-    head, tail = _around_pixels(dataset, supply, transfer_syntax_uid)
-    meta = build_file_meta(
+    implicit = transfer_syntax(transfer_syntax_uid).implicit
+    head, tail = _around_pixels(dataset, supply, implicit=implicit)
+    header = build_file_meta(
         sop_class_uid=str(dataset.get("SOPClassUID", "")),
         sop_instance_uid=str(dataset.get("SOPInstanceUID", "")),
         transfer_syntax_uid=transfer_syntax_uid,
@@ -101,14 +110,16 @@ def transcoded_instance(
                 "the frames of this instance cannot be told apart, so it is only available "
                 "as stored (transfer-syntax=*)"
             )
-        body = meta + head + tail
-        return TranscodedInstance(len(body), lambda: iter((body,)))
+        whole = head + tail
+        return TranscodedInstance(len(header) + len(whole), header, lambda: iter((whole,)))
     if transfer_syntax(transfer_syntax_uid).encapsulated:
-        return TranscodedInstance(None, lambda: _encapsulated(meta + head, supply, tail))
+        return TranscodedInstance(None, header, lambda: _encapsulated(head, supply, tail))
     length = _native_bytes(supply.description) * supply.number_of_frames
-    start = meta + head + _native_header(supply.description, length + length % 2)
-    total = len(start) + length + length % 2 + len(tail)
-    return TranscodedInstance(total, lambda: _native(start, supply, length, tail))
+    pixels = _native_header(supply.description, length + length % 2, implicit=implicit)
+    total = len(header) + len(head) + len(pixels) + length + length % 2 + len(tail)
+    return TranscodedInstance(
+        total, header, lambda: _native(head + pixels, supply, length, tail)
+    )
 
 
 def _read(source: BinaryIO) -> Dataset:
@@ -123,7 +134,7 @@ def _read(source: BinaryIO) -> Dataset:
 
 
 def _around_pixels(
-    dataset: Dataset, supply: FrameSupply, transfer_syntax_uid: str
+    dataset: Dataset, supply: FrameSupply, *, implicit: bool
 ) -> tuple[bytes, bytes]:
     """Return the encoded elements before and behind the pixel data."""
     if supply.description is not None:
@@ -138,17 +149,17 @@ def _around_pixels(
             (before if tag < _PIXEL_DATA else behind)[tag] = dataset[tag]
     for part in (before, behind):
         part.set_original_encoding(
-            is_implicit_vr=False,
+            is_implicit_vr=implicit,
             is_little_endian=True,
             character_encoding=dataset.original_character_set,
         )
-    return _encoded(before), _encoded(behind)
+    return _encoded(before, implicit=implicit), _encoded(behind, implicit=implicit)
 
 
-def _encoded(dataset: Dataset) -> bytes:
+def _encoded(dataset: Dataset, *, implicit: bool) -> bytes:
     output = DicomBytesIO()
     output.is_little_endian = True
-    output.is_implicit_VR = False
+    output.is_implicit_VR = implicit
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -165,13 +176,15 @@ def _native_bytes(description: PixelDescription) -> int:
     return -(-samples * description.bits_allocated // 8)
 
 
-def _native_header(description: PixelDescription, length: int) -> bytes:
+def _native_header(description: PixelDescription, length: int, *, implicit: bool) -> bytes:
     if length >= 0xFFFFFFFF:
         raise NotAcceptableError(
             f"uncompressed, the pixel data would be {length} bytes: more than an element holds "
             "(PS3.5 §7.1.1); it is only available as stored (transfer-syntax=*)"
         )
     tag = b"\xe0\x7f\x08\x00" if not description.bits_stored else b"\xe0\x7f\x10\x00"
+    if implicit:
+        return tag + length.to_bytes(4, "little")
     if not description.bits_stored:
         vr = b"OF"
     else:
@@ -181,8 +194,7 @@ def _native_header(description: PixelDescription, length: int) -> bytes:
 
 def _native(start: bytes, supply: FrameSupply, length: int, tail: bytes) -> Iterator[bytes]:
     yield start
-    for frame in supply.frames():
-        yield frame
+    yield from supply.frames()
     yield b"\0" * (length % 2) + tail
 
 

@@ -43,7 +43,7 @@ def encode_frame(
     """
     pixels = np.ascontiguousarray(decoded.pixels)
     match transfer_syntax_uid:
-        case "1.2.840.10008.1.2.1":
+        case "1.2.840.10008.1.2.1" | "1.2.840.10008.1.2":
             return _native(pixels, description)
         case "1.2.840.10008.1.2.5":
             encoded = encode_pixel_data(

@@ -1,0 +1,226 @@
+"""One association as the acceptor serves it: messages to services, on either engine."""
+
+import io
+from typing import Any
+
+from pynetdicom import _config
+from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import C_ECHO, C_FIND, C_GET, C_MOVE, C_STORE
+
+from archive.assembly import Archive
+from archive.auth.principal import Principal
+from archive.log import get_logger
+from dimse import find, messages, retrieve
+from dimse.messages import COMMAND_FRAGMENT, LAST_FRAGMENT, Command
+from dimse.peers import Peers
+from dimse.store import Reception
+from dimse.upper_layer import DirectMessages, DirectUpperLayer
+
+logger = get_logger(__name__)
+
+# Storage is accepted for every class, known or private (`dimse.contexts`).
+_config.UNRESTRICTED_STORAGE_SERVICE = True
+# Its own handlers would log every PDU, and patients' names with them.
+_config.LOG_HANDLER_LEVEL = "none"
+
+
+class ServedAssociation(Association):  # type: ignore[misc] # pynetdicom is untyped here
+    """An association that this archive accepted; pynetdicom's engine moves its bytes.
+
+    Parameters
+    ----------
+    ae
+        pynetdicom's application entity: titles, timeouts, limits.
+    archive, peers
+        What serves, and who is known.
+    """
+
+    def __init__(self, ae: Any, archive: Archive, peers: Peers) -> None:  # noqa: ANN401 - untyped
+        super().__init__(ae, "acceptor")
+        self.archive = archive
+        self.peers = peers
+
+    @property
+    def calling_ae_title(self) -> str:
+        """Who called."""
+        return str(self.requestor.ae_title).strip()
+
+    @property
+    def principal(self) -> Principal:
+        """Who asks."""
+        return self.peers.principal(self.calling_ae_title)
+
+    @property
+    def maximum_pdu(self) -> int:
+        """The longest PDU that the peer takes; 0 for no limit."""
+        return int(self.requestor.maximum_length or 0)
+
+    def run_reactor(self) -> None:
+        """Serve the association from negotiation to its end."""
+        try:
+            super().run_reactor()
+        except Exception:
+            logger.exception("association.failed", extra=self._named())
+        finally:
+            self._close()
+            logger.info(
+                "association.ended",
+                extra=self._named()
+                | {"released": self.is_released, "aborted": self.is_aborted},
+            )
+
+    def send_pdus(self, data: bytes) -> None:
+        """Write PDUs that are framed already; raises OSError when the peer is gone."""
+        connection = self.dul.socket.socket if self.dul.socket else None
+        if connection is None:
+            raise ConnectionResetError("the connection is closed")
+        connection.sendall(data)
+
+    def cancelled(self) -> set[int]:
+        """Return the message IDs that the peer has asked to cancel (PS3.7 §9.3.2.3)."""
+        return set(self.dimse.cancel_req)
+
+    def begin_store(self, context_id: int, command: Command) -> Reception | None:
+        """Begin to receive an instance; None if its context was not accepted."""
+        context = self._accepted_cx.get(context_id)
+        if context is None:
+            return None
+        return Reception(
+            self.archive,
+            command,
+            str(context.transfer_syntax[0]),
+            source=self.peers.source(
+                calling=self.calling_ae_title,
+                called=str(self.acceptor.ae_title).strip(),
+                remote=str(self.requestor.address),
+            ),
+            principal=self.principal,
+        )
+
+    def _serve_request(self, msg: Any, context_id: int) -> None:  # noqa: ANN401 - a primitive
+        if self._sent_release:
+            return
+        context = self._accepted_cx.get(context_id)
+        if context is None or not msg.is_valid_request:
+            logger.warning("association.unexpected-message", extra=self._named())
+            self.abort()
+            return
+        self.dimse.cancel_req = {}
+        self._is_paused = True
+        try:
+            self._dispatch(msg, context, context_id)
+        except (OSError, EOFError):
+            self.abort(block=False)
+        except Exception:
+            logger.exception("association.service-failed", extra=self._named())
+            self.abort()
+        finally:
+            self._is_paused = False
+            self.dimse.cancel_req = {}
+
+    def _dispatch(self, msg: Any, context: Any, context_id: int) -> None:  # noqa: ANN401 - untyped
+        match msg:
+            case C_ECHO():
+                response = C_ECHO()
+                response.MessageIDBeingRespondedTo = msg.MessageID
+                response.AffectedSOPClassUID = msg.AffectedSOPClassUID
+                response.Status = 0x0000
+                self.dimse.send_msg(response, context_id)
+            case C_STORE():
+                self._store(msg, context_id)
+            case C_FIND():
+                find.serve(self, msg, context)
+            case C_GET():
+                retrieve.serve_get(self, msg, context)
+            case C_MOVE():
+                retrieve.serve_move(self, msg, context)
+            case _:
+                self.abort()
+
+    def _store(self, msg: Any, context_id: int) -> None:  # noqa: ANN401 - a primitive
+        """Take a C-STORE that pynetdicom's own engine has received whole."""
+        command: Command = {
+            messages.AFFECTED_SOP_CLASS_UID: str(msg.AffectedSOPClassUID).encode(),
+            messages.AFFECTED_SOP_INSTANCE_UID: str(msg.AffectedSOPInstanceUID).encode(),
+            messages.MESSAGE_ID: int(msg.MessageID).to_bytes(2, "little"),
+        }
+        reception = self.begin_store(context_id, command)
+        if reception is None:
+            self.abort()
+            return
+        data_set: io.BytesIO = msg.DataSet or io.BytesIO()
+        data_set.seek(0)
+        while chunk := data_set.read(65536):
+            taken = 0
+            while taken < len(chunk):
+                space = reception.space(len(chunk) - taken)
+                count = len(space)
+                space[:] = chunk[taken : taken + count]
+                space.release()
+                reception.advance(count)
+                taken += count
+        answer = reception.finish()
+        self.send_pdus(messages.pdu(context_id, COMMAND_FRAGMENT | LAST_FRAGMENT, answer))
+
+    def _close(self) -> None:
+        socket = self.dul.socket
+        if socket is not None and socket.socket is not None:
+            socket.close()
+
+    def _named(self) -> dict[str, object]:
+        return {
+            "association": self.name,
+            "calling_ae_title": self.calling_ae_title,
+            "remote": str(self.requestor.address),
+        }
+
+
+class DirectAssociation(ServedAssociation):
+    """The same on the direct engine: this thread reads the socket itself."""
+
+    def __init__(self, ae: Any, archive: Archive, peers: Peers) -> None:  # noqa: ANN401 - untyped
+        super().__init__(ae, archive, peers)
+        self.dul = DirectUpperLayer(self)
+        self.dimse = DirectMessages(self)
+        self.acse_timeout = ae.acse_timeout
+        self.network_timeout = ae.network_timeout
+
+    def cancelled(self) -> set[int]:
+        """Look for a C-CANCEL that has arrived, without waiting for one."""
+        self.dul.pump(0)
+        return super().cancelled()
+
+    def _run_reactor(self) -> None:
+        self._is_paused = False
+        while not self._kill:
+            context_id, msg = self.dimse.get_msg(block=False)
+            if msg is not None:
+                self._serve_request(msg, context_id)
+            elif self._ended():
+                return
+            else:
+                self.dul.pump(1.0)
+
+    def _ended(self) -> bool:
+        """Answer a release or an abort, or abort an association that is silent too long."""
+        if self.is_established and self.acse.is_release_requested():
+            self.acse.send_release(is_response=True)
+            self.is_released = True
+            self.is_established = False
+        elif self.acse.is_aborted():
+            self.dul.receive_pdu(wait=False)
+            self.is_aborted = True
+            self.is_established = False
+        elif not self.dul.is_alive():
+            pass
+        elif self.dul.idle_timer_expired():
+            logger.warning("association.silent", extra=self._named())
+            self.abort()
+        else:
+            return False
+        self.kill()
+        return True
+
+    def _close(self) -> None:
+        self.dul.discard()
+        super()._close()

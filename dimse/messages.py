@@ -1,0 +1,154 @@
+"""Command sets and P-DATA as bytes, for the paths where pynetdicom's objects cost too much.
+
+A command set is implicit little endian with group 0000 only (PS3.7 §6.3.1); a P-DATA-TF PDU
+holds one or more presentation data values (PS3.8 §9.3.5, Annex E).
+"""
+
+import struct
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from archive.errors import InvalidRequestError
+
+AFFECTED_SOP_CLASS_UID: Final = 0x0002
+COMMAND_FIELD: Final = 0x0100
+MESSAGE_ID: Final = 0x0110
+MESSAGE_ID_RESPONDED_TO: Final = 0x0120
+PRIORITY: Final = 0x0700
+DATA_SET_TYPE: Final = 0x0800
+STATUS: Final = 0x0900
+OFFENDING_ELEMENT: Final = 0x0901
+ERROR_COMMENT: Final = 0x0902
+AFFECTED_SOP_INSTANCE_UID: Final = 0x1000
+MOVE_ORIGINATOR_AE_TITLE: Final = 0x1030
+MOVE_ORIGINATOR_MESSAGE_ID: Final = 0x1031
+
+C_STORE_RQ: Final = 0x0001
+C_STORE_RSP: Final = 0x8001
+NO_DATA_SET: Final = 0x0101
+_DATA_SET: Final = 0x0001
+
+COMMAND_FRAGMENT: Final = 0x01
+LAST_FRAGMENT: Final = 0x02
+_ELEMENT: Final = struct.Struct("<HHI")
+_PDV: Final = struct.Struct(">BxIIBB")
+# PDU header, length and header of one value: what a PDU holds beyond its data.
+PDV_OVERHEAD: Final = 6
+_LONGEST_COMMENT: Final = 64
+
+Command = dict[int, bytes]
+
+
+def parse_command(raw: bytes | bytearray) -> Command:
+    """Read a command set into values by element number.
+
+    Raises
+    ------
+    InvalidRequestError
+        If it is no command set.
+    """
+    command: Command = {}
+    position = 0
+    while position + 8 <= len(raw):
+        group, element, length = _ELEMENT.unpack_from(raw, position)
+        end = position + 8 + length
+        if group != 0 or end > len(raw):
+            raise InvalidRequestError("a command set is malformed (PS3.7 §6.3.1)")
+        command[element] = bytes(raw[position + 8 : end])
+        position = end
+    return command
+
+
+def number(command: Command, element: int) -> int:
+    """Return a US value; 0 when it is missing."""
+    raw = command.get(element, b"")
+    return int.from_bytes(raw[:2], "little")
+
+
+def text(command: Command, element: int) -> str:
+    """Return a UI, AE or LO value without padding; "" when it is missing."""
+    return command.get(element, b"").decode("ascii", "replace").strip("\0 ")
+
+
+def encode_command(elements: Iterable[tuple[int, int | str]]) -> bytes:
+    """Return a command set, its group length first; numbers are US, text is padded."""
+    body = b"".join(_encoded(element, value) for element, value in elements)
+    return _ELEMENT.pack(0, 0, 4) + struct.pack("<I", len(body)) + body
+
+
+def _encoded(element: int, value: int | str) -> bytes:
+    if isinstance(value, int):
+        return _ELEMENT.pack(0, element, 2) + value.to_bytes(2, "little")
+    raw = value.encode("ascii", "replace")
+    if len(raw) % 2:
+        raw += b"\0" if element in (AFFECTED_SOP_CLASS_UID, AFFECTED_SOP_INSTANCE_UID) else b" "
+    return _ELEMENT.pack(0, element, len(raw)) + raw
+
+
+def store_response(command: Command, status: int, comment: str = "") -> bytes:
+    """Return the command set of a C-STORE-RSP (PS3.7 §9.3.1.2)."""
+    elements: list[tuple[int, int | str]] = [
+        (AFFECTED_SOP_CLASS_UID, text(command, AFFECTED_SOP_CLASS_UID)),
+        (COMMAND_FIELD, C_STORE_RSP),
+        (MESSAGE_ID_RESPONDED_TO, number(command, MESSAGE_ID)),
+        (DATA_SET_TYPE, NO_DATA_SET),
+        (STATUS, status),
+    ]
+    if comment:
+        elements.append((ERROR_COMMENT, comment[:_LONGEST_COMMENT]))
+    elements.append((AFFECTED_SOP_INSTANCE_UID, text(command, AFFECTED_SOP_INSTANCE_UID)))
+    return encode_command(elements)
+
+
+def store_request(
+    *,
+    sop_class_uid: str,
+    sop_instance_uid: str,
+    message_id: int,
+    priority: int = 0,
+    originator: tuple[str, int] | None = None,
+) -> bytes:
+    """Return the command set of a C-STORE-RQ (PS3.7 §9.3.1.1).
+
+    Parameters
+    ----------
+    originator
+        AE title and message ID of the C-MOVE this is a sub-operation of.
+    """
+    elements: list[tuple[int, int | str]] = [
+        (AFFECTED_SOP_CLASS_UID, sop_class_uid),
+        (COMMAND_FIELD, C_STORE_RQ),
+        (MESSAGE_ID, message_id),
+        (PRIORITY, priority),
+        (DATA_SET_TYPE, _DATA_SET),
+        (AFFECTED_SOP_INSTANCE_UID, sop_instance_uid),
+    ]
+    if originator is not None:
+        elements.append((MOVE_ORIGINATOR_AE_TITLE, originator[0]))
+        elements.append((MOVE_ORIGINATOR_MESSAGE_ID, originator[1]))
+    return encode_command(elements)
+
+
+def pdu(context_id: int, control: int, data: bytes | memoryview) -> bytes:
+    """Return a P-DATA-TF PDU with one presentation data value."""
+    length = len(data) + 2
+    return _PDV.pack(4, length + 4, length, context_id, control) + bytes(data)
+
+
+def iter_pdus(context_id: int, chunks: Iterable[bytes], *, maximum_pdu: int) -> Iterator[bytes]:
+    """Yield the P-DATA-TF PDUs of one data set, none longer than the peer takes.
+
+    Parameters
+    ----------
+    maximum_pdu
+        What the peer takes (PS3.8 §D.1); 0 for no limit.
+    """
+    room = max((maximum_pdu or 131072) - PDV_OVERHEAD, 2)
+    pending = bytearray()
+    for chunk in chunks:
+        pending += chunk
+        while len(pending) > room:
+            yield pdu(context_id, 0, pending[:room])
+            del pending[:room]
+    # Data sets have an even length (PS3.5 §7.1.1); one that was received odd stays odd.
+    yield pdu(context_id, LAST_FRAGMENT, pending)

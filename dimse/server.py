@@ -1,0 +1,162 @@
+"""One DICOM worker: accepts associations on a socket it may share, a thread for each."""
+
+import contextlib
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from types import FrameType
+from typing import Final
+
+from pynetdicom import evt
+from pynetdicom.ae import ApplicationEntity
+from pynetdicom.transport import AddressInformation, AssociationSocket
+
+from archive.assembly import Archive, open_archive
+from archive.config import Config
+from archive.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from archive.log import configure_logging, get_logger
+from dimse.association import DirectAssociation, ServedAssociation
+from dimse.contexts import service_contexts
+from dimse.peers import Peers
+
+logger = get_logger(__name__)
+
+# More gains little, and "no limit" would let a peer make us allocate whatever it says.
+MAXIMUM_PDU: Final = 131072
+_POLL_S: Final = 0.5
+# With many associations a thread that holds the interpreter for 5 ms halves the rate.
+_SWITCH_INTERVAL_S: Final = 0.0005
+
+
+class DicomServer:
+    """Accepts associations until it is told to stop.
+
+    Parameters
+    ----------
+    archive
+        What serves them.
+    listening
+        A listening socket; several processes may share it.
+    """
+
+    def __init__(self, archive: Archive, listening: socket.socket) -> None:
+        self._archive = archive
+        self._settings = archive.config.dimse
+        self._listening = listening
+        self._peers = Peers(archive.config)
+        self._stopping = threading.Event()
+        self._contexts = service_contexts()
+        self._engine = (
+            DirectAssociation if self._settings.engine == "direct" else ServedAssociation
+        )
+        self._entity = self._application_entity()
+        self._accepted = 0
+        self._associations: set[ServedAssociation] = set()
+
+    @property
+    def port(self) -> int:
+        """The TCP port it listens on."""
+        port: int = self._listening.getsockname()[1]
+        return port
+
+    def serve(self) -> None:
+        """Accept until `stop` is called; then let associations finish, for a while."""
+        self._listening.setblocking(False)
+        while not self._stopping.is_set():
+            ready, _, _ = select.select([self._listening], [], [], _POLL_S)
+            if ready:
+                self._accept()
+            self._associations = {one for one in self._associations if one.is_alive()}
+        self._drain()
+
+    def stop(self) -> None:
+        """Accept nothing more."""
+        self._stopping.set()
+
+    def _accept(self) -> None:
+        try:
+            connection, address = self._listening.accept()
+        except (BlockingIOError, ConnectionError):
+            return  # another worker was faster, or the peer has gone again
+        connection.setblocking(True)
+        connection.settimeout(self._settings.network_timeout_s)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        association = self._association(connection, address)
+        self._associations.add(association)
+        association.start()
+
+    def _association(
+        self, connection: socket.socket, address: tuple[str, int]
+    ) -> ServedAssociation:
+        association = self._engine(self._entity, self._archive, self._peers)
+        self._accepted += 1
+        association.name = f"association-{self._accepted}"
+        association.set_socket(AssociationSocket(association, client_socket=connection))
+        acceptor, requestor = association.acceptor, association.requestor
+        acceptor.maximum_length = MAXIMUM_PDU
+        acceptor.ae_title = self._settings.ae_title
+        acceptor.address_info = AddressInformation.from_tuple(connection.getsockname())
+        acceptor.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+        acceptor.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+        # Negotiation only reads them: one list serves all, where pynetdicom copies it deeply.
+        acceptor.supported_contexts = self._contexts
+        requestor.address_info = AddressInformation.from_tuple(address)
+        association.bind(evt.EVT_ACCEPTED, _log_accepted)
+        association.bind(evt.EVT_REJECTED, _log_rejected)
+        return association
+
+    def _application_entity(self) -> ApplicationEntity:
+        entity = ApplicationEntity(self._settings.ae_title)
+        entity.maximum_associations = self._settings.max_associations
+        entity.acse_timeout = self._settings.association_timeout_s
+        entity.network_timeout = self._settings.network_timeout_s
+        entity.dimse_timeout = self._settings.network_timeout_s
+        entity.require_called_aet = True
+        return entity
+
+    def _drain(self) -> None:
+        end = time.monotonic() + self._archive.config.archive.drain_timeout_s
+        for association in self._associations:
+            association.join(max(end - time.monotonic(), 0))
+        for association in self._associations:
+            if association.is_alive():
+                association.abort(block=False)
+
+
+def _log_accepted(event: evt.Event) -> None:
+    _log("association.accepted", event)
+
+
+def _log_rejected(event: evt.Event) -> None:
+    _log("association.rejected", event)
+
+
+def _log(name: str, event: evt.Event) -> None:
+    association = event.assoc
+    logger.info(
+        name,
+        extra={
+            "association": association.name,
+            "calling_ae_title": str(association.requestor.ae_title).strip(),
+            "remote": str(association.requestor.address),
+            "contexts": len(association.accepted_contexts),
+        },
+    )
+
+
+def run(listening: socket.socket, config: Config, *, render_address: str | None) -> None:
+    """Be one DICOM worker until SIGTERM; what the supervisor starts."""
+    configure_logging(config.logging.level)
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    with open_archive(config, render_address=render_address) as archive:
+        server = DicomServer(archive, listening)
+
+        def stop(_number: int, _frame: FrameType | None) -> None:
+            server.stop()
+
+        signal.signal(signal.SIGTERM, stop)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve()

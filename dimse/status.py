@@ -1,0 +1,69 @@
+"""What the archive says of an error, as DIMSE status codes: one table (PS3.7 Annex C)."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from archive.errors import (
+    ArchiveError,
+    BusyError,
+    ConflictingInstanceError,
+    ForbiddenError,
+    InvalidInstanceError,
+    InvalidRequestError,
+    NotAcceptableError,
+    NotFoundError,
+    StorageFullError,
+    StudyMismatchError,
+    UnauthenticatedError,
+    UnavailableError,
+    UnsupportedMediaTypeError,
+)
+from archive.ingest.outcome import Remark
+
+SUCCESS: Final = 0x0000
+CANCEL: Final = 0xFE00
+PENDING: Final = 0xFF00
+WARNING_SUBOPERATIONS: Final = 0xB000
+UNABLE_SUBOPERATIONS: Final = 0xA702
+DESTINATION_UNKNOWN: Final = 0xA801
+IDENTIFIER_MISMATCH: Final = 0xA900
+UNEXPECTED: Final = 0xC0FF
+
+
+@dataclass(frozen=True, slots=True)
+class Statuses:
+    """The codes of one error: of C-STORE (PS3.4 §B.2.3) and of queries (§C.4)."""
+
+    store: int
+    query: int
+
+
+STATUSES: Final[dict[type[ArchiveError], Statuses]] = {
+    InvalidRequestError: Statuses(0xC000, 0xA900),
+    InvalidInstanceError: Statuses(0xC000, 0xC000),
+    StudyMismatchError: Statuses(0xA900, 0xC000),
+    ConflictingInstanceError: Statuses(0xC001, 0xC000),
+    NotFoundError: Statuses(0xC000, 0x0000),
+    UnauthenticatedError: Statuses(0x0124, 0x0124),
+    ForbiddenError: Statuses(0x0124, 0x0124),
+    NotAcceptableError: Statuses(0xC000, 0xC000),
+    UnsupportedMediaTypeError: Statuses(0xC000, 0xC000),
+    BusyError: Statuses(0xA700, 0xA700),
+    StorageFullError: Statuses(0xA700, 0xA700),
+    UnavailableError: Statuses(0xA700, 0xA700),
+}
+
+# Accepted, but worth a look: PS3.4 Table B.2-1 has B007; the other is ours (PS3.7 §C.3).
+WARNINGS: Final[dict[Remark, int]] = {
+    Remark.NONE: SUCCESS,
+    Remark.SOP_CLASS_MISMATCH: 0xB007,
+    Remark.UID_ELSEWHERE: 0xB001,
+}
+
+
+def statuses(error: Exception) -> Statuses:
+    """Return the codes of ``error``; an error that is none of ours has codes of its own."""
+    for kind in type(error).__mro__:
+        if kind in STATUSES:
+            return STATUSES[kind]
+    return Statuses(UNEXPECTED, UNEXPECTED)
