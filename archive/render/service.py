@@ -10,11 +10,11 @@ from archive.auth.principal import Principal
 from archive.dicom.frame_table import FrameTable
 from archive.dicom.instance import PixelDescription
 from archive.dicom.transfer_syntax import transfer_syntax
-from archive.errors import NotFoundError
+from archive.errors import InvalidInstanceError, NotAcceptableError, NotFoundError
 from archive.identity import InstanceRef
 from archive.render.cache import BoundedCache
 from archive.render.instance import FrameSupply, TranscodedInstance, transcoded_instance
-from archive.render.jobs import FrameSource, RenderJob, TranscodeJob
+from archive.render.jobs import FrameSource, Job, RenderJob, TranscodeJob
 from archive.render.options import RenderOptions
 from archive.render.pool import RenderPool
 from archive.render.presentation import pixel_description, presentation_from_json
@@ -105,8 +105,7 @@ class RenderService:
         etag = _etag(pixels.stored, number, options)
 
         def make() -> bytes:
-            job = self._render_job(principal, ref, pixels, number, options)
-            return self._pool.submit(job)
+            return self._made(self._render_job(principal, ref, pixels, number, options))
 
         return Rendered(self._cache.get_or_make(etag, make), options.media_type, etag)
 
@@ -162,9 +161,20 @@ class RenderService:
         """Stop the workers this service started."""
         self._pool.close()
 
+    def _made(self, job: Job) -> bytes:
+        try:
+            return self._pool.submit(job)
+        except InvalidInstanceError as error:
+            # It was taken in as it is; that it cannot be shown is told to who wants to see it.
+            raise NotAcceptableError(f"{error}; it is available as stored") from error
+
     def _supply(self, pixels: _Pixels, transfer_syntax_uid: str) -> FrameSupply:
+        # What cannot be made is found out before the answer begins.
+        first = self._transcode(pixels, 1, transfer_syntax_uid)
+
         def frames() -> Iterator[bytes]:
-            for number in range(1, pixels.table.number_of_frames + 1):
+            yield first
+            for number in range(2, pixels.table.number_of_frames + 1):
                 yield self._transcode(pixels, number, transfer_syntax_uid)
 
         return FrameSupply(pixels.description, pixels.table.number_of_frames, frames)
@@ -179,7 +189,7 @@ class RenderService:
         return _Pixels(stored, attributes, table, description)
 
     def _transcode(self, pixels: _Pixels, frame_number: int, transfer_syntax_uid: str) -> bytes:
-        return self._pool.submit(
+        return self._made(
             TranscodeJob(
                 source=self._source(pixels, frame_number),
                 description=pixels.description,

@@ -1,0 +1,55 @@
+"""Counters and histograms of all worker processes (Prometheus).
+
+Labels come from closed sets: services, outcomes, protocols; never from UIDs or free text.
+"""
+
+import os
+from pathlib import Path
+from typing import Final
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    generate_latest,
+    multiprocess,
+)
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
+
+INSTANCES_STORED: Final = Counter(
+    "fileroom_instances_stored",
+    "Instances taken in, by protocol and what became of them.",
+    ["protocol", "outcome"],
+)
+REQUESTS_SERVED: Final = Histogram(
+    "fileroom_requests_served_seconds",
+    "HTTP requests, by transaction and status class.",
+    ["transaction", "status"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+OBJECTS_BYTES: Final = Counter(
+    "fileroom_instances_stored_bytes", "Bytes of instances taken in.", ["protocol"]
+)
+
+
+def use_folder(folder: Path) -> None:
+    """Let the processes of one archive share their numbers in files of ``folder``.
+
+    prometheus-client reads the environment when a metric is first used, so this comes before
+    any worker begins.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.db"):
+        old.unlink(missing_ok=True)
+    os.environ[_FOLDER] = str(folder)
+
+
+def exposition() -> bytes:
+    """Return the numbers of every process, in Prometheus' text format."""
+    if _FOLDER not in os.environ:
+        return generate_latest()
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)
+    return generate_latest(registry)
