@@ -1,6 +1,5 @@
 """The one place that chooses: which store, which index, and what is wired to what."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +22,7 @@ from storage.index import clock
 from storage.index.engine import IndexEngine
 from storage.index.insertion import InstanceInserter
 from storage.index.lifecycle import InstanceLifecycle
-from storage.index.migrate import current_revision, latest_revision, migrate
+from storage.index.migrate import current_revision, empty, latest_revision, migrate
 from storage.index.report import IndexReport
 from storage.index.search import IndexSearch
 from storage.index.selection import InstanceReader
@@ -140,22 +139,38 @@ def _record_policy(config: Config, objects: ObjectStore) -> None:
         ledger.write(LedgerEntry(POLICY, clock.now_us(), "operator", policy))
 
 
-def rebuilder(config: Config, url: str) -> Rebuilder:
-    """Return what fills the index at ``url`` from this archive's objects.
+def rebuilder(config: Config) -> Rebuilder:
+    """Return what makes a new index from this archive's objects, beside the old one.
 
-    ``url`` names an index without tables or an empty one; it is brought to the schema.
+    With SQLite it is a file of its own until `finish_rebuild`; a PostgreSQL index is emptied.
     """
+    place = _rebuild_file(config)
+    url = index_url(config)
+    if config.index.url == "sqlite":
+        place.unlink(missing_ok=True)
+        url = f"sqlite:///{place}"
     engine = IndexEngine(url)
-    migrate(engine)
+    with storage_translated():
+        migrate(engine)
+        empty(engine)
     return Rebuilder(engine, open_objects(config))
 
 
-def rebuild_place(config: Config) -> tuple[str, Path | None]:
-    """Return the URL a rebuild goes to, and the file to rename when it is done (SQLite)."""
+def finish_rebuild(config: Config, rebuilt: Rebuilder) -> None:
+    """Put the new index in the place of the old one, which stays as ``index.db.old``."""
+    rebuilt.close()
     if config.index.url != "sqlite":
-        return index_url(config), None
-    place = config.archive.data_dir / f"index.rebuild-{os.getpid()}.db"
-    return f"sqlite:///{place}", place
+        return
+    index = config.archive.data_dir / "index.db"
+    if index.exists():
+        index.rename(index.with_suffix(".db.old"))
+    for leftover in ("-wal", "-shm"):
+        index.with_name(index.name + leftover).unlink(missing_ok=True)
+    _rebuild_file(config).rename(index)
+
+
+def _rebuild_file(config: Config) -> Path:
+    return config.archive.data_dir / "index.rebuild.db"
 
 
 def _pool(config: Config, address: str | None) -> RenderPool:

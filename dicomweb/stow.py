@@ -83,11 +83,12 @@ class _Part:
         self._memory = bytearray()
 
     async def finish(self) -> bytearray | Spool:
-        """Return what was received."""
-        if self._spool is None:
-            return self._memory
-        await anyio.to_thread.run_sync(self._flush)
-        return self._spool
+        """Return what was received; raises what it was refused for."""
+        if self._spool is not None and self.refusal is None:
+            await anyio.to_thread.run_sync(self._flush)
+        if self.refusal is not None:
+            raise self.refusal
+        return self._memory if self._spool is None else self._spool
 
     def discard(self) -> None:
         """Leave nothing of it behind."""
@@ -151,7 +152,7 @@ async def store_instances(request: Request) -> Response:
 async def _store_all(
     request: Request, parts: AsyncIterator[_Part], uid: str | None, results: _Results
 ) -> int:
-    """Store each part while the next is received, so many at once: a slow disk slows the sender."""
+    """Store each part while the next is received; a slow disk slows the sender."""
     limiter = anyio.Semaphore(_PARTS_AT_ONCE)
     position = 0
     broken: InvalidRequestError | None = None
@@ -169,14 +170,14 @@ async def _store_all(
 
 
 async def _store_one(
-    request: Request, part: _Part, uid: str | None, place: tuple[_Results, int, anyio.Semaphore]
+    request: Request,
+    part: _Part,
+    uid: str | None,
+    place: tuple[_Results, int, anyio.Semaphore],
 ) -> None:
     results, position, limiter = place
     try:
-        body = await part.finish()
-        if part.refusal is not None:
-            raise part.refusal
-        incoming = Incoming(body, source_of(request), study_instance_uid=uid)
+        incoming = Incoming(await part.finish(), source_of(request), study_instance_uid=uid)
         results.outcomes[position] = await anyio.to_thread.run_sync(
             partial(archive_of(request).ingest.store, principal_of(request), incoming)
         )

@@ -62,10 +62,8 @@ class Sender:
     """
 
     def __init__(
-        self,
-        archive: Archive,
-        principal: Principal,
-        association: Any, wire: Wire) -> None:
+        self, archive: Archive, principal: Principal, association: Any, wire: Wire
+    ) -> None:
         self._archive = archive
         self._principal = principal
         self._association = association

@@ -254,7 +254,9 @@ class DirectUpperLayer(DULServiceProvider):  # type: ignore[misc] # pynetdicom i
                 raise _InvalidPDUError("a P-DATA-TF PDU ends inside a value's header")
             size, context_id, control = struct.unpack(">IBB", self._exactly(6))
             if size < 2 or size + 4 > length:
-                raise _InvalidPDUError(f"a presentation data value of {size} bytes does not fit")
+                raise _InvalidPDUError(
+                    f"a presentation data value of {size} bytes does not fit"
+                )
             self._read_value(context_id, control, size - 2)
             length -= size + 4
 

@@ -85,7 +85,7 @@ class Committer:
         try:
             self._objects.settle(keys)
             insertions = self._inserter.insert([new for new, _ in batch])
-        except Exception as error:  # noqa: BLE001 - the edge of this thread: each waiter gets it
+        except Exception as error:
             logger.warning("commit.failed", extra={"instances": len(batch)}, exc_info=error)
             self._remove(keys)
             for _, future in batch:

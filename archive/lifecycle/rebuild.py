@@ -63,6 +63,7 @@ class Rebuilder:
     """
 
     def __init__(self, engine: IndexEngine, objects: ObjectStore) -> None:
+        self._engine = engine
         self._objects = objects
         self._lifecycle = InstanceLifecycle(engine)
         self._inserters = {
@@ -87,6 +88,11 @@ class Rebuilder:
                 if progress is not None:
                     progress(self.report.instances - before)
         return self.report
+
+    def close(self) -> None:
+        """Fold everything into the database file, and close it."""
+        self._engine.checkpoint()
+        self._engine.close()
 
     def _read_ledger(self) -> None:
         for entry in Ledger(self._objects).entries():

@@ -11,7 +11,7 @@ from archive.errors import storage_translated
 from storage.errors import ObjectMissingError, ObjectUnreadableError
 from storage.index.lifecycle import InstanceLifecycle
 from storage.index.rows import IndexedObject
-from storage.objects.base import ObjectStore, StoredObject
+from storage.objects.base import ObjectStore
 from storage.objects.keys import OBJECTS
 
 _CHUNK_BYTES: Final = 1 << 20

@@ -7,8 +7,10 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import delete, update
 
 from storage.index.engine import IndexEngine
+from storage.index.tables import counter, metadata
 
 _SCRIPTS: Final = Path(__file__).resolve().parent / "migrations"
 
@@ -25,6 +27,17 @@ def migrate(engine: IndexEngine) -> None:
     with engine.write() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+def empty(engine: IndexEngine) -> None:
+    """Remove every row, and count changes from the beginning."""
+    with engine.write() as connection:
+        for table in reversed(metadata.sorted_tables):
+            if table is not counter:
+                connection.execute(delete(table))
+        connection.execute(update(counter).values(value=0))
+        if engine.is_sqlite:
+            connection.exec_driver_sql("INSERT INTO study_text (study_text) VALUES ('rebuild')")
 
 
 def current_revision(engine: IndexEngine) -> str | None:

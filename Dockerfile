@@ -1,0 +1,29 @@
+# syntax=docker/dockerfile:1
+FROM python:3.12-slim AS build
+WORKDIR /src
+RUN python -m venv /opt/fileroom
+COPY pyproject.toml README.md LICENSE ./
+COPY archive archive
+COPY dimse dimse
+COPY dicomweb dicomweb
+COPY storage storage
+RUN /opt/fileroom/bin/pip install --no-cache-dir --disable-pip-version-check ".[postgresql,codecs]"
+
+FROM python:3.12-slim
+RUN useradd --system --uid 10001 --home-dir /data --shell /usr/sbin/nologin fileroom \
+ && install -d -o fileroom -g fileroom /data
+COPY --from=build /opt/fileroom /opt/fileroom
+ENV PATH=/opt/fileroom/bin:$PATH \
+    FILEROOM_ARCHIVE__DATA_DIR=/data \
+    FILEROOM_HTTP__HOST=0.0.0.0 \
+    FILEROOM_DIMSE__HOST=0.0.0.0
+# Beyond loopback the archive starts only when what strangers may do is written out:
+#   docker run -e FILEROOM_AUTH__ALLOW_ANONYMOUS='["read", "write"]' ...
+USER fileroom
+WORKDIR /data
+VOLUME /data
+EXPOSE 8080 11112
+HEALTHCHECK --interval=30s --timeout=5s --start-period=30s \
+  CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8080/health/ready', timeout=4)"]
+ENTRYPOINT ["fileroom"]
+CMD ["serve"]

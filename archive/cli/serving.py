@@ -1,0 +1,67 @@
+"""``fileroom serve``."""
+
+from typing import Annotated
+
+import typer
+
+from archive.cli.common import ConfigOption, console, fail, read_config
+from archive.config import Config
+from archive.log import configure_logging
+from archive.supervisor import Endpoints, Supervisor, SupervisorError
+
+
+def serve(
+    config: ConfigOption = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Log only.")] = False,
+) -> None:
+    """Run the archive until Ctrl-C or SIGTERM.
+
+    Starts the DICOM and HTTP workers, restarts what dies, and at the end lets associations
+    and requests finish. Logs are JSON lines on standard error.
+
+    \b
+    Examples:
+      fileroom serve
+      fileroom serve --config /etc/fileroom.toml
+      FILEROOM_HTTP__PORT=9000 fileroom serve 2> fileroom.log
+
+    Exit status: 0 stopped in order, 1 could not start or had to be forced, 2 settings wrong.
+    """
+    settings = read_config(config)
+    configure_logging(settings.logging.level)
+
+    def announce(endpoints: Endpoints) -> None:
+        if not quiet:
+            _announce(settings, endpoints)
+
+    try:
+        status = Supervisor(settings, announce).run()
+    except SupervisorError as error:
+        fail(str(error))
+    raise typer.Exit(status)
+
+
+def _announce(config: Config, endpoints: Endpoints) -> None:
+    host, port = endpoints.http
+    dicom_host, dicom_port = endpoints.dicom
+    web = f"http://{host}:{port}"
+    console.print(
+        f"""
+[bold]Fileroom is ready.[/bold]
+
+  In a browser   {web}/
+  DICOMweb       {web}/dicom-web
+  DICOM          {config.dimse.ae_title} at {dicom_host}:{dicom_port}
+  Data           {config.archive.data_dir}
+
+Try next, in another terminal:
+
+  .venv/bin/fileroom demo                                    something to look at
+  curl '{web}/dicom-web/studies?limit=5'        search
+  curl -H 'Content-Type: application/dicom' --data-binary @FILE.dcm {web}/dicom-web/studies
+  storescu -aec {config.dimse.ae_title} {dicom_host} {dicom_port} FILE.dcm           send with DCMTK
+
+Ctrl-C stops it.
+""",
+        soft_wrap=True,
+    )
