@@ -34,7 +34,7 @@ class ArchiveSection(_Section):
     """Folder that holds objects and index; relative to the configuration file."""
 
     public_url: str = ""
-    """How the outside reaches this server, e.g. "https://images.example.org/fileroom"; empty: as each request says."""
+    """How the outside reaches this server, e.g. "https://example.org/fileroom"; "": as asked."""
 
     collection: str = "default"
     """Name of the collection that arriving instances go to."""
@@ -43,7 +43,7 @@ class ArchiveSection(_Section):
     """Name of the site that arriving instances are counted for, unless the peer has one."""
 
     conflict_policy: Literal["keep-first", "replace"] = "keep-first"
-    """What is shown when other content arrives under known UIDs; the other is held, never lost."""
+    """Which of two contents under the same UIDs is shown; the other is held aside."""
 
     keep_free_bytes: int = Field(default=1_000_000_000, ge=0)
     """Instances are refused while the volume has less free than this, in bytes."""

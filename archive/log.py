@@ -12,7 +12,7 @@ _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asc
 
 
 def get_logger(name: str) -> logging.Logger:
-    """Return the logger of a module; use it as ``logger.info("instance.stored", extra={...})``."""
+    """Return the logger of a module: ``logger.info("instance.stored", extra={...})``."""
     return logging.getLogger(name)
 
 

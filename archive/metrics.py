@@ -51,5 +51,5 @@ def exposition() -> bytes:
     if _FOLDER not in os.environ:
         return generate_latest()
     registry = CollectorRegistry()
-    multiprocess.MultiProcessCollector(registry)
+    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call] # the library
     return generate_latest(registry)

@@ -14,7 +14,7 @@ _PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Fileroom</title>
 <style>
-body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 44rem; margin: 3rem auto; padding: 0 1rem; }}
+body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 44rem; margin: 3rem auto; }}
 code, pre {{ background: #8881; padding: .1rem .3rem; border-radius: .3rem; }}
 pre {{ padding: .8rem; overflow-x: auto; }}
 td {{ padding-right: 1.5rem; }}

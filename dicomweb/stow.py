@@ -133,8 +133,8 @@ async def store_instances(request: Request) -> Response:
     else:
         raise UnsupportedMediaTypeError(
             f"{content_type.name or 'a body without Content-Type'} "
-            f"{content_type.part_type} is not stored here; send {_DICOM}, or multipart/related; "
-            f'type="{_DICOM}"; boundary=...'
+            f"{content_type.part_type} is not stored here; send {_DICOM}, or "
+            f'multipart/related; type="{_DICOM}"; boundary=...'
         )
     if not archive_of(request).ingest.has_room():
         raise StorageFullError("the archive is full and accepts nothing until space is freed")

@@ -24,7 +24,7 @@ _config.UNRESTRICTED_STORAGE_SERVICE = True
 _config.LOG_HANDLER_LEVEL = "none"
 
 
-class ServedAssociation(Association):  # type: ignore[misc] # pynetdicom is untyped here
+class ServedAssociation(Association):
     """An association that this archive accepted; pynetdicom's engine moves its bytes.
 
     Parameters
@@ -180,26 +180,27 @@ class DirectAssociation(ServedAssociation):
 
     def __init__(self, ae: Any, archive: Archive, peers: Peers) -> None:  # noqa: ANN401 - untyped
         super().__init__(ae, archive, peers)
-        self.dul = DirectUpperLayer(self)
+        self._layer = DirectUpperLayer(self)
+        self.dul = self._layer
         self.dimse = DirectMessages(self)
         self.acse_timeout = ae.acse_timeout
         self.network_timeout = ae.network_timeout
 
     def cancelled(self) -> set[int]:
         """Look for a C-CANCEL that has arrived, without waiting for one."""
-        self.dul.pump(0)
+        self._layer.pump(0)
         return super().cancelled()
 
     def _run_reactor(self) -> None:
         self._is_paused = False
         while not self._kill:
             context_id, msg = self.dimse.get_msg(block=False)
-            if msg is not None:
+            if msg is not None and context_id is not None:
                 self._serve_request(msg, context_id)
             elif self._ended():
                 return
             else:
-                self.dul.pump(1.0)
+                self._layer.pump(1.0)
 
     def _ended(self) -> bool:
         """Answer a release or an abort, or abort an association that is silent too long."""
@@ -222,5 +223,5 @@ class DirectAssociation(ServedAssociation):
         return True
 
     def _close(self) -> None:
-        self.dul.discard()
+        self._layer.discard()
         super()._close()

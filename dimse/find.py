@@ -26,7 +26,7 @@ def serve(association: Any, request: Any, context: Any) -> None:  # noqa: ANN401
         status, comment = UNEXPECTED, "unexpected failure"
     response = _response(request, status)
     if comment:
-        response.ErrorComment = comment[:64]
+        response.ErrorComment = comment[:64]  # type: ignore[assignment] # declared None
     association.dimse.send_msg(response, context.context_id)
 
 

@@ -129,7 +129,7 @@ def store_request(
     return encode_command(elements)
 
 
-def pdu(context_id: int, control: int, data: bytes | memoryview) -> bytes:
+def pdu(context_id: int, control: int, data: bytes | bytearray) -> bytes:
     """Return a P-DATA-TF PDU with one presentation data value."""
     length = len(data) + 2
     return _PDV.pack(4, length + 4, length, context_id, control) + bytes(data)

@@ -62,7 +62,11 @@ class Sender:
     """
 
     def __init__(
-        self, archive: Archive, principal: Principal, association: Any, wire: Wire
+        self,
+        archive: Archive,
+        principal: Principal,
+        association: Any,  # noqa: ANN401 - pynetdicom's
+        wire: Wire,
     ) -> None:
         self._archive = archive
         self._principal = principal
@@ -129,7 +133,7 @@ class Sender:
             if answer is None:
                 raise ConnectionResetError("the peer did not answer a C-STORE")
             if isinstance(answer, C_STORE) and answer.MessageIDBeingRespondedTo is not None:
-                return int(answer.Status)
+                return int(answer.Status or 0)
 
 
 def log_failed(stored: StoredInstance, error: ArchiveError | str) -> None:

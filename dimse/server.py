@@ -10,6 +10,7 @@ import time
 from types import FrameType
 from typing import Final
 
+from pydicom.uid import UID
 from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.transport import AddressInformation, AssociationSocket
@@ -99,7 +100,7 @@ class DicomServer:
         acceptor.maximum_length = MAXIMUM_PDU
         acceptor.ae_title = self._settings.ae_title
         acceptor.address_info = AddressInformation.from_tuple(connection.getsockname())
-        acceptor.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+        acceptor.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
         acceptor.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         # Negotiation only reads them: one list serves all, where pynetdicom copies it deeply.
         acceptor.supported_contexts = self._contexts

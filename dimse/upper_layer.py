@@ -60,7 +60,7 @@ class _InvalidPDUError(Exception):
     """The peer sent what PS3.8 does not allow."""
 
 
-class DirectUpperLayer(DULServiceProvider):  # type: ignore[misc] # pynetdicom is untyped here
+class DirectUpperLayer(DULServiceProvider):
     """pynetdicom's upper layer service, driven by whoever waits for something.
 
     Parameters
@@ -289,7 +289,8 @@ class DirectUpperLayer(DULServiceProvider):  # type: ignore[misc] # pynetdicom i
             self._hand_over(context_id, COMMAND_FRAGMENT | LAST_FRAGMENT, raw)
 
     def _begin_store(self, context_id: int, command: Command) -> Receiver:
-        receiver: Receiver | None = self.assoc.begin_store(context_id, command)
+        association: Any = self.assoc  # a `dimse.association.ServedAssociation`
+        receiver: Receiver | None = association.begin_store(context_id, command)
         if receiver is None:
             raise _InvalidPDUError(f"presentation context {context_id} was not accepted")
         return receiver
@@ -326,7 +327,7 @@ class DirectUpperLayer(DULServiceProvider):  # type: ignore[misc] # pynetdicom i
         self.send_raw(messages.pdu(context_id, control, command_set))
 
 
-class DirectMessages(DIMSEServiceProvider):  # type: ignore[misc] # pynetdicom is untyped here
+class DirectMessages(DIMSEServiceProvider):
     """pynetdicom's message service over the direct upper layer."""
 
     def get_msg(self, block: bool = False) -> Any:  # noqa: ANN401 - its signature
@@ -337,5 +338,6 @@ class DirectMessages(DIMSEServiceProvider):  # type: ignore[misc] # pynetdicom i
             left = 1.0 if end is None else end - time.monotonic()
             if left <= 0 or self.assoc.acse.is_aborted():
                 break
-            self.dul.pump(min(left, 1.0))
+            layer: Any = self.dul
+            layer.pump(min(left, 1.0))
         return super().get_msg(block=False)

@@ -1,12 +1,32 @@
 """What every test may ask for."""
 
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import pydicom
 import pydicom.data
 import pytest
 
+from archive.assembly import Archive, open_archive, prepare
+from archive.auth.principal import OPERATOR
+from archive.config import ArchiveSection, Config, DimseSection, HttpSection, RenderSection
+from archive.ingest.incoming import Incoming, Source
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 PYDICOM_DATA = Path(pydicom.data.__file__).resolve().parent
+SOURCE = Source(site="north", collection="default", protocol="import", principal="operator")
+
+# Broken values in real files are the point of many tests; pydicom's word on them is not.
+pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 
 
 @pytest.fixture(scope="session")
@@ -18,8 +38,220 @@ def shared_dicom() -> Path:
     return folder
 
 
+def wheel_file(name: str) -> Path:
+    """A real file that pydicom's wheel carries."""
+    return next(PYDICOM_DATA.glob(f"*/{name}"))
+
+
 @pytest.fixture(scope="session")
 def wheel_files() -> list[Path]:
     """Every real DICOM file that pydicom's wheel carries, in a stable order."""
     folders = [PYDICOM_DATA / "test_files", PYDICOM_DATA / "charset_files"]
     return sorted(path for folder in folders for path in folder.glob("*.dcm"))
+
+
+def make_config(data_dir: Path, **sections) -> Config:
+    """Settings for a test: its own folder, any port, small pools."""
+    defaults = {
+        "archive": ArchiveSection(data_dir=data_dir, keep_free_bytes=0, drain_timeout_s=5),
+        "http": HttpSection(port=0, workers=1),
+        "dimse": DimseSection(port=0, workers=1, network_timeout_s=20),
+        "render": RenderSection(workers=1),
+    }
+    return Config(**(defaults | sections))
+
+
+@pytest.fixture
+def config(tmp_path) -> Config:
+    return make_config(tmp_path / "data")
+
+
+@contextlib.contextmanager
+def running_archive(config: Config) -> Iterator[Archive]:
+    prepare(config)
+    with open_archive(config) as archive:
+        yield archive
+
+
+@pytest.fixture
+def archive(config) -> Iterator[Archive]:
+    """A real archive in a folder of its own."""
+    with running_archive(config) as opened:
+        yield opened
+
+
+def store(archive: Archive, body: bytes | Path):
+    """Take one file in, as the operator does."""
+    content = body.read_bytes() if isinstance(body, Path) else body
+    return archive.ingest.store(OPERATOR, Incoming(content, SOURCE))
+
+
+def listening_socket() -> socket.socket:
+    """A listening socket on a free port of the loopback interface."""
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind(("127.0.0.1", 0))
+    listening.listen(128)
+    return listening
+
+
+def free_port() -> int:
+    """A port that nobody uses at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_until(condition, timeout_s: float = 20.0, what: str = "it"):
+    """Ask again until ``condition`` gives something true."""
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        if result := condition():
+            return result
+        threading.Event().wait(0.05)
+    pytest.fail(f"waited {timeout_s} s in vain for {what}")
+    return None
+
+
+class Served:
+    """A real `fileroom serve` in a process of its own."""
+
+    def __init__(self, data_dir: Path, **environment: str) -> None:
+        self.data_dir = data_dir
+        self.http_port, self.dicom_port = free_port(), free_port()
+        self.environment = os.environ | {
+            "FILEROOM_ARCHIVE__DATA_DIR": str(data_dir),
+            "FILEROOM_ARCHIVE__KEEP_FREE_BYTES": "0",
+            "FILEROOM_ARCHIVE__DRAIN_TIMEOUT_S": "10",
+            "FILEROOM_HTTP__PORT": str(self.http_port),
+            "FILEROOM_HTTP__WORKERS": "2",
+            "FILEROOM_DIMSE__PORT": str(self.dicom_port),
+            "FILEROOM_DIMSE__WORKERS": "2",
+            "FILEROOM_RENDER__WORKERS": "1",
+            "PYTHONPATH": str(REPOSITORY),
+            **environment,
+        }
+        self.process: subprocess.Popen[str] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.http_port}"
+
+    def start(self) -> None:
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self.log = (self.data_dir / "serve.log").open("a")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "archive", "serve"],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+            cwd=self.data_dir,
+        )
+        wait_until(self._ready, 60, "readiness")
+
+    def _ready(self) -> bool:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            log = (self.data_dir / "serve.log").read_text()[-3000:]
+            pytest.fail(f"serve ended with {self.process.returncode}: {log}")
+        try:
+            with socket.create_connection(("127.0.0.1", self.dicom_port), timeout=1):
+                pass
+            import httpx
+
+            return httpx.get(f"{self.url}/health/ready", timeout=5).status_code == 200
+        except (OSError, httpx.HTTPError):
+            return False
+
+    def stop(self) -> int:
+        assert self.process is not None
+        self.process.terminate()
+        try:
+            self.process.communicate(timeout=30)
+        finally:
+            self.log.close()
+        return self.process.returncode
+
+    def kill(self) -> None:
+        """SIGKILL, as a power cut of the process would be."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.communicate()
+        self.log.close()
+
+    def command(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "archive", *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=check,
+            cwd=self.data_dir,
+            timeout=120,
+        )
+
+
+@pytest.fixture
+def served(tmp_path) -> Iterator[Served]:
+    """A running archive, stopped at the end."""
+    server = Served(tmp_path / "data")
+    server.start()
+    yield server
+    if server.process is not None and server.process.poll() is None:
+        assert server.stop() == 0
+
+
+# -- PostgreSQL --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def postgres_cluster() -> Iterator[tuple[str, int]]:
+    """A PostgreSQL server of our own, where its programs are installed."""
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not folders:
+        pytest.skip("NOT TESTED: PostgreSQL's programs are not installed")
+    programs = folders[-1]
+    # Its server refuses to run as root: another user of this machine lends its name.
+    as_user = []
+    if os.geteuid() == 0:
+        if shutil.which("runuser") is None:
+            pytest.skip("NOT TESTED: PostgreSQL does not run as root, and runuser is missing")
+        as_user = ["runuser", "-u", "postgres", "--"]
+    place = Path(tempfile.mkdtemp(prefix="fileroom-postgres-", dir="/tmp"))
+    place.chmod(0o777)
+    data, port = place / "data", free_port()
+    quiet = {"check": True, "stdout": subprocess.DEVNULL, "cwd": "/"}
+    subprocess.run(
+        [
+            *as_user,
+            programs / "initdb",
+            "-D",
+            data,
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+        ],
+        **quiet,
+    )
+    options = f"-p {port} -k {place} -c listen_addresses=127.0.0.1 -c fsync=off"
+    control = [*as_user, programs / "pg_ctl", "-D", data, "-w"]
+    subprocess.run([*control, "-o", options, "-l", place / "log", "start"], **quiet)
+    yield f"postgresql+psycopg://postgres@127.0.0.1:{port}", port
+    subprocess.run([*control, "-m", "immediate", "stop"], **quiet)
+    shutil.rmtree(place, ignore_errors=True)
+
+
+@pytest.fixture
+def postgres_url(postgres_cluster) -> Iterator[str]:
+    """An empty database."""
+    import psycopg
+
+    address, port = postgres_cluster
+    name = f"test_{os.getpid()}_{time.monotonic_ns()}"
+    with psycopg.connect(f"host=127.0.0.1 port={port} user=postgres", autocommit=True) as admin:
+        admin.execute(f'CREATE DATABASE "{name}"')
+    yield f"{address}/{name}"

@@ -23,7 +23,7 @@ def demo(
     real: Annotated[bool, typer.Option(help="Also the real files of pydicom's wheel.")] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Store studies to look at: a CT volume, a DX, an ultrasound cine, and real small files.
+    r"""Store studies to look at: a CT volume, a DX, an ultrasound cine, and real small files.
 
     Running it again doubles nothing: the made studies have fixed UIDs and the same bytes.
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit
+from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGBaseline8Bit
 
 from archive.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from archive.render.encode import encode_image
@@ -63,21 +63,21 @@ def _pixels(dataset: Dataset, pixels: npt.NDArray[Any], photometric: str) -> Non
     dataset.PixelRepresentation = int(pixels.dtype.kind == "i")
 
 
-def _part10(dataset: Dataset, transfer_syntax: Any = ExplicitVRLittleEndian) -> bytes:  # noqa: ANN401
+def _part10(dataset: Dataset, transfer_syntax: UID = ExplicitVRLittleEndian) -> bytes:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     meta.TransferSyntaxUID = transfer_syntax
-    meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
-    whole = FileDataset(None, dataset, file_meta=meta, preamble=bytes(128))
+    whole = FileDataset("", dataset, file_meta=meta, preamble=bytes(128))
     output = io.BytesIO()
     whole.save_as(output, enforce_file_format=True)
     return output.getvalue()
 
 
 def _ct_volume() -> Iterator[bytes]:
-    """A head-like phantom: ellipsoids of known Hounsfield units, 1 x 1 x 3 mm."""
+    """Make a head-like phantom: ellipsoids of known Hounsfield units, 1 x 1 x 3 mm."""
     z, y, x = np.mgrid[0:_SLICES, 0:256, 0:256].astype(np.float32)
     u, v, w = (x - 128) / 96, (y - 128) / 112, (z - 20) / 22
     radius = np.sqrt(u * u + v * v + w * w)
@@ -112,7 +112,7 @@ def _ct_volume() -> Iterator[bytes]:
 
 
 def _dx() -> bytes:
-    """A step wedge and a ring, stored as MONOCHROME1: more exposure is darker."""
+    """Make a step wedge and a ring, stored as MONOCHROME1: more exposure is darker."""
     y, x = np.mgrid[0:1200, 0:1000].astype(np.float32)
     exposure = 500 + 300 * np.floor(x / 100)
     distance = np.hypot(x - 500, y - 600)
@@ -135,7 +135,7 @@ def _dx() -> bytes:
 
 
 def _us_cine() -> bytes:
-    """A beating circle in colour, JPEG baseline, many frames."""
+    """Make a beating circle in colour, JPEG baseline, many frames."""
     y, x = np.mgrid[0:240, 0:320].astype(np.float32)
     frames = []
     for number in range(_CINE_FRAMES):

@@ -30,7 +30,22 @@ from archive.supervisor import running_pid
 from storage.index.engine import IndexEngine
 from storage.index.migrate import current_revision, latest_revision
 
-_PACKAGES: Final = ["pydicom", "pynetdicom", "starlette", "uvicorn", "sqlalchemy", "pillow", "numpy", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle", "pyjpegls", "orjson", "zstandard"]
+_PACKAGES: Final = (
+    "pydicom",
+    "pynetdicom",
+    "starlette",
+    "uvicorn",
+    "sqlalchemy",
+    "pillow",
+    "numpy",
+    "pylibjpeg",
+    "pylibjpeg-libjpeg",
+    "pylibjpeg-openjpeg",
+    "pylibjpeg-rle",
+    "pyjpegls",
+    "orjson",
+    "zstandard",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +59,7 @@ class Finding:
 
 
 def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Look at everything the archive needs, and say what to do about what is wrong.
+    r"""Look at everything the archive needs, and say what to do about what is wrong.
 
     Python, packages, decoders, the data folder and its disk, the index, the ports. Changes
     nothing.

@@ -43,7 +43,7 @@ def export(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write instances as files, STUDY/SERIES/INSTANCE.dcm, exactly as they are stored.
+    r"""Write instances as files, STUDY/SERIES/INSTANCE.dcm, exactly as they are stored.
 
     Files that are there already and whole are left alone, so an export that was interrupted
     is resumed by running it again.

@@ -93,7 +93,7 @@ def import_(
     collection: Annotated[str, typer.Option(help="Collection they go to.")] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Store every DICOM file found under PATHs.
+    r"""Store every DICOM file found under PATHs.
 
     Folders are searched to the bottom, zip archives opened. What is not DICOM is skipped and
     counted. What is stored already is recognised and not doubled: run the same command again

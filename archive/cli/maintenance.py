@@ -34,7 +34,7 @@ def delete(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take a study, series or instance out of sight. `restore` undoes it.
+    r"""Take a study, series or instance out of sight. `restore` undoes it.
 
     The bytes stay until `purge`, or until [archive] keep_deleted_days are over.
 
@@ -51,7 +51,7 @@ def delete(
 
 
 def restore(ref: RefArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Bring back what was deleted and not yet purged.
+    r"""Bring back what was deleted and not yet purged.
 
     \b
     Examples:
@@ -78,7 +78,7 @@ def purge(
     ] = 30.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Free the bytes of deleted instances, for good.
+    r"""Free the bytes of deleted instances, for good.
 
     \b
     Examples:
@@ -99,7 +99,7 @@ def purge(
 
 
 def rebuild_index(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Make the index again from the objects alone.
+    r"""Make the index again from the objects alone.
 
     The archive must not be running. The old index is replaced only when the new one is
     complete; with SQLite it stays beside it as index.db.old.

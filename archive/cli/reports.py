@@ -27,7 +27,7 @@ def status(
     as_json: JsonOption = False,
     limit: Annotated[int, typer.Option(help="How many conflicts to list.")] = 20,
 ) -> None:
-    """Say what the archive holds, who sent it, and what needs a look.
+    r"""Say what the archive holds, who sent it, and what needs a look.
 
     Conflicts are instances whose UIDs arrived with other content (held aside), and SOP
     Instance UIDs that are stored in more than one series.
@@ -94,7 +94,7 @@ def verify(
     as_json: JsonOption = False,
     threads: Annotated[int, typer.Option(help="Objects read at once.")] = 4,
 ) -> None:
-    """Read every object again and compare it with what was acknowledged.
+    r"""Read every object again and compare it with what was acknowledged.
 
     Lists what is lost (indexed, but gone), corrupt (other bytes than were received) and
     orphaned (there, but not indexed; an instance that is just arriving is no orphan).

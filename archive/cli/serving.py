@@ -14,7 +14,7 @@ def serve(
     config: ConfigOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Log only.")] = False,
 ) -> None:
-    """Run the archive until Ctrl-C or SIGTERM.
+    r"""Run the archive until Ctrl-C or SIGTERM.
 
     Starts the DICOM and HTTP workers, restarts what dies, and at the end lets associations
     and requests finish. Logs are JSON lines on standard error.
@@ -56,10 +56,11 @@ def _announce(config: Config, endpoints: Endpoints) -> None:
 
 Try next, in another terminal:
 
-  .venv/bin/fileroom demo                                    something to look at
-  curl '{web}/dicom-web/studies?limit=5'        search
-  curl -H 'Content-Type: application/dicom' --data-binary @FILE.dcm {web}/dicom-web/studies
-  storescu -aec {config.dimse.ae_title} {dicom_host} {dicom_port} FILE.dcm           send with DCMTK
+  .venv/bin/fileroom demo
+  curl '{web}/dicom-web/studies?limit=5'
+  curl -H 'Content-Type: application/dicom' \\
+       --data-binary @FILE.dcm {web}/dicom-web/studies
+  storescu -aec {config.dimse.ae_title} {dicom_host} {dicom_port} FILE.dcm
 
 Ctrl-C stops it.
 """,

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Final
 
 from pydicom import datadict
+from pydicom._dicom_dict import DicomDictionary
 
 from archive.dicom.dictionary import public_vr
 
@@ -53,8 +54,8 @@ PatientComments PatientSpeciesDescription PatientSpeciesCodeSequence PatientBree
 PatientBreedCodeSequence BreedRegistrationSequence StrainDescription StrainNomenclature
 StrainCodeSequence ResponsiblePerson ResponsiblePersonRole ResponsibleOrganization
 ReferencedPatientSequence ReferencedPatientPhotoSequence PatientIdentityRemoved
-DeidentificationMethod DeidentificationMethodCodeSequence SourcePatientGroupIdentificationSequence
-GroupOfPatientsIdentificationSequence
+DeidentificationMethod DeidentificationMethodCodeSequence
+SourcePatientGroupIdentificationSequence GroupOfPatientsIdentificationSequence
 ClinicalTrialSponsorName ClinicalTrialProtocolID ClinicalTrialProtocolName ClinicalTrialSiteID
 ClinicalTrialSiteName ClinicalTrialSubjectID ClinicalTrialSubjectReadingID
 ClinicalTrialProtocolEthicsCommitteeName ClinicalTrialProtocolEthicsCommitteeApprovalNumber
@@ -77,7 +78,8 @@ PatientSizeCodeSequence MedicalAlerts Allergies SmokingStatus PregnancyStatus La
 PatientState Occupation AdditionalPatientHistory AdmissionID IssuerOfAdmissionIDSequence
 ServiceEpisodeID IssuerOfServiceEpisodeIDSequence ServiceEpisodeDescription PatientSexNeutered
 ReasonForVisit ReasonForVisitCodeSequence
-ClinicalTrialTimePointID ClinicalTrialTimePointDescription ClinicalTrialTimePointTypeCodeSequence
+ClinicalTrialTimePointID ClinicalTrialTimePointDescription
+ClinicalTrialTimePointTypeCodeSequence
 LongitudinalTemporalOffsetFromEvent LongitudinalTemporalEventType
 ConsentForClinicalTrialUseSequence IssuerOfClinicalTrialTimePointID
 """
@@ -108,9 +110,7 @@ PresentationIntentType
 """
 
 _KEYWORD_TAGS: Final[dict[str, str]] = {
-    keyword: f"{tag:08X}"
-    for tag, (_, _, _, _, keyword) in datadict.DicomDictionary.items()
-    if keyword
+    keyword: f"{tag:08X}" for tag, (_, _, _, _, keyword) in DicomDictionary.items() if keyword
 }
 
 

@@ -31,7 +31,7 @@ _BY_NUMBER: Final = {
     "58": "gb2312",
 }
 _BY_NAME: Final = {"GB18030": "gb18030", "GBK": "gbk", "GB2312": "gb2312"}
-# Escape sequences (Tables C.12-3 and C.12-4) to codecs; those of ISO-2022-JP Python reads itself.
+# Escape sequences (Tables C.12-3, C.12-4) to codecs; Python reads those of ISO-2022-JP itself.
 _ESCAPES: Final = {
     b"\x1b(B": "ascii",
     b"\x1b-A": "latin_1",

@@ -66,7 +66,7 @@ def walk_with_pydicom(
 def _attributes(dataset: Dataset, bulk: list[BulkValue]) -> Attributes:
     attributes: Attributes = {}
     for tag in sorted(dataset.keys()):
-        raw = dataset.get_item(tag)
+        raw: Any = dataset.get_item(tag)
         if tag.element == 0 or tag.group in (0, 2) or raw is None:
             continue
         key = f"{int(tag):08X}"
@@ -85,7 +85,7 @@ def _attributes(dataset: Dataset, bulk: list[BulkValue]) -> Attributes:
 
 def _pixels(dataset: Dataset, buffer: Buffer, syntax: TransferSyntax) -> PixelElement | None:
     for tag in _PIXEL_TAGS:
-        raw = dataset.get_item(tag) if tag in dataset else None
+        raw: Any = dataset.get_item(tag) if tag in dataset else None
         if isinstance(raw, RawDataElement):
             if raw.length != UNDEFINED:
                 return PixelElement(f"{tag:08X}", raw.VR or "OW", raw.value_tell, raw.length)

@@ -3,6 +3,7 @@
 import base64
 import struct
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 from archive.dicom.frame_table import FrameTable, Span
@@ -101,24 +102,31 @@ def encapsulated_frames(
     wanted = description.number_of_frames
     if syntax.video or wanted == 1:
         return FrameTable.encapsulated(fragments, [0]), ""
-    remark = ""
-    basic = _basic_offsets(buffer, pixels.fragments[0])
-    for name, offsets in (("Extended", extended), ("Basic", basic)):
-        if offsets:
-            firsts = _by_offsets(fragments, offsets)
-            if firsts is not None and len(firsts) == wanted:
-                return FrameTable.encapsulated(fragments, firsts), remark
-            remark = f"the {name} Offset Table does not fit the fragments: it was not used"
-    if len(fragments) == wanted:
-        return FrameTable.encapsulated(fragments, range(wanted)), remark
-    firsts = _by_codestreams(buffer, fragments)
-    if len(firsts) == wanted:
-        return FrameTable.encapsulated(fragments, firsts), remark
+    by_table, remark = _by_tables(buffer, pixels.fragments, extended, wanted)
+    if by_table is not None:
+        return FrameTable.encapsulated(fragments, by_table), remark
+    starts = _by_codestreams(buffer, fragments)
+    if len(fragments) != wanted and len(starts) == wanted:
+        return FrameTable.encapsulated(fragments, starts), remark
+    if len(fragments) > wanted:
+        return None, f"{len(fragments)} fragments cannot be divided into {wanted} frames"
     if len(fragments) < wanted:
-        return FrameTable.encapsulated(fragments, range(len(fragments))), (
-            f"pixel data holds {len(fragments)} of {wanted} frames"
-        )
-    return None, f"{len(fragments)} fragments cannot be divided into {wanted} frames"
+        remark = f"pixel data holds {len(fragments)} of {wanted} frames"
+    return FrameTable.encapsulated(fragments, range(len(fragments))), remark
+
+
+def _by_tables(
+    buffer: Buffer, items: Sequence[Span], extended: Sequence[int], wanted: int
+) -> tuple[list[int] | None, str]:
+    """Divide by an offset table; None when there is none, or none that can be true."""
+    remark = ""
+    for name, offsets in (("Extended", extended), ("Basic", _basic_offsets(buffer, items[0]))):
+        if offsets:
+            firsts = _by_offsets(items[1:], offsets)
+            if firsts is not None and len(firsts) == wanted:
+                return firsts, remark
+            remark = f"the {name} Offset Table does not fit the fragments: it was not used"
+    return None, remark
 
 
 def _basic_offsets(buffer: Buffer, item: Span) -> Sequence[int]:
@@ -148,7 +156,7 @@ def _by_offsets(fragments: Sequence[Span], offsets: Sequence[int]) -> list[int] 
     firsts = [index_at.get(offset, -1) for offset in offsets]
     if firsts[0] != 0 or -1 in firsts:
         return None
-    if any(later <= earlier for earlier, later in zip(firsts, firsts[1:], strict=False)):
+    if any(later <= earlier for earlier, later in pairwise(firsts)):
         return None
     return firsts
 

@@ -1,4 +1,5 @@
-"""The transfer syntaxes of the standard, as a table (PS3.5 §10, PS3.6 Annex A, PS3.18 §8.7.3)."""
+# ruff: noqa: E501 - rows of a table
+"""The transfer syntaxes of the standard (PS3.5 §10, PS3.6 Annex A, PS3.18 §8.7.3)."""
 
 from dataclasses import dataclass
 from typing import Final

@@ -8,7 +8,7 @@ value and touches no page of pixel data but the headers of its fragments.
 import base64
 import struct
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from archive.dicom.charset import Decoder, decoder, is_known
 from archive.dicom.dictionary import private_vr, public_vr
@@ -101,8 +101,7 @@ class Walk:
     read_by: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Element:
+class _Element(NamedTuple):  # made for every element: a frozen dataclass costs three times this
     """A header that was read."""
 
     tag: int
@@ -112,19 +111,20 @@ class _Element:
     value_at: int
 
 
+@dataclass(slots=True)
 class _Scope:
     """What holds inside one data set or item."""
 
-    __slots__ = ("creators", "decode", "depth", "implicit", "path", "signed", "terms")
+    path: str
+    implicit: bool
+    depth: int = 0
+    decode: Decoder = field(default_factory=lambda: decoder(()))
+    signed: bool = False
+    creators: dict[int, str] = field(default_factory=dict)
 
-    def __init__(self, outer: "_Scope | None", path: str, *, implicit: bool) -> None:
-        self.path = path
-        self.implicit = implicit
-        self.depth = outer.depth + 1 if outer else 0
-        self.terms: tuple[str, ...] = outer.terms if outer else ()
-        self.decode: Decoder = outer.decode if outer else decoder(())
-        self.signed = outer.signed if outer else False
-        self.creators: dict[int, str] = {}
+    def inner(self, path: str, *, implicit: bool) -> "_Scope":
+        """Return the scope of an item: it begins with what holds outside."""
+        return _Scope(path, implicit, self.depth + 1, self.decode, self.signed)
 
 
 class Walker:
@@ -159,7 +159,7 @@ class Walker:
             If it is cut short, or its structure is broken beyond what can be kept.
         """
         implicit = self._look_at_encoding(start)
-        scope = _Scope(None, "", implicit=implicit)
+        scope = _Scope("", implicit)
         attributes, end = self._dataset(start, len(self._buffer), scope, delimited=False)
         if end < len(self._buffer) and any(self._buffer[end:]):
             raise InvalidInstanceError(
@@ -401,11 +401,7 @@ class Walker:
                 position + 8,
                 length,
                 end,
-                _Scope(
-                    scope,
-                    f"{scope.path}{element.tag:08X}/{len(items)}/",
-                    implicit=implicit,
-                ),
+                scope.inner(f"{scope.path}{element.tag:08X}/{len(items)}/", implicit=implicit),
             )
             items.append(item)
         if element.length == UNDEFINED:
@@ -485,7 +481,6 @@ class Walker:
         terms = tuple(value or "" for value in values)
         if not is_known(terms):
             self._warn(f"{_CHARACTER_SET:08X}", "an unknown character set")
-        scope.terms = terms
         scope.decode = decoder(terms)
         # The JSON is UTF-8 whatever the data set was (PS3.18 §F.2.1).
         if values:
@@ -516,6 +511,8 @@ class Walker:
             return vr
         if not vr:
             return "UL" if tag & 0xFFFF == 0 else "UN"
+        if length == UNDEFINED and tag in _PIXEL_TAGS:
+            return "OB"  # fragments (PS3.5 §A.4)
         if vr == "US or SS" or (vr == "US or SS or OW" and length <= 4):
             return "SS" if scope.signed else "US"
         if vr == "US or OW":

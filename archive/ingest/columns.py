@@ -127,7 +127,7 @@ def _encode(attributes: Attributes, tags: frozenset[str]) -> bytes:
     return orjson.dumps({tag: value for tag, value in attributes.items() if tag in tags})
 
 
-def _first(attributes: Attributes, tag: str) -> Any:
+def _first(attributes: Attributes, tag: str) -> Any:  # noqa: ANN401 - a JSON value
     element = attributes.get(tag)
     if element is None:
         return None

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from archive.auth.principal import Principal, Right
 from archive.dicom.instance import ParsedInstance
 from archive.dicom.parse import parse_instance
-from archive.dicom.part10 import read_file_meta
+from archive.dicom.part10 import Buffer, read_file_meta
 from archive.errors import (
     ArchiveError,
     ConflictingInstanceError,
@@ -145,8 +145,7 @@ def _require_write(principal: Principal) -> None:
 
 def _parse(incoming: Incoming) -> ParsedInstance:
     body = incoming.body
-    in_memory = isinstance(body, bytes | bytearray)
-    buffer = body if in_memory else body.view()
+    buffer: Buffer = body if isinstance(body, bytes | bytearray) else body.view()
     try:
         meta = read_file_meta(buffer)
         with _concerning(meta.media_storage_sop_class_uid, meta.media_storage_sop_instance_uid):

@@ -77,25 +77,7 @@ def _predicate(key: SearchKey, column: IndexColumn) -> Predicate | None:
         raise InvalidRequestError(
             f"the value of {_name(key)} is longer than {_LONGEST_VALUE} characters"
         )
-    match column.matching:
-        case Matching.UID:
-            return _uids(key, column.name)
-        case Matching.DATE:
-            return _dates(key, column.name)
-        case Matching.TIME:
-            return _times(key, column.name)
-        case Matching.NUMBER:
-            return _numbers(key, column.name)
-        case Matching.NAME:
-            return _any(
-                [_named(column.name, value) for value in key.value.split("\\") if value]
-            )
-        case Matching.CODE:
-            return _texts(column.name, _listed(key.value.strip()))
-        case Matching.EXACT:
-            return _texts(column.name, [value.strip() for value in key.value.split("\\")])
-        case Matching.TEXT:
-            return _texts(column.name, [normalise_text(v) for v in key.value.split("\\")])
+    return _MATCHERS[column.matching](key, column.name)
 
 
 def _name(key: SearchKey) -> str:

@@ -174,7 +174,8 @@ def _as_described(pixels: Pixels, description: PixelDescription) -> Pixels:
     if not description.pixel_representation and pixels.dtype.kind == "i":
         unsigned = pixels.view(pixels.dtype.str.replace("i", "u"))
         mask = (1 << description.bits_stored) - 1
-        return unsigned & unsigned.dtype.type(mask)
+        masked: Pixels = unsigned & unsigned.dtype.type(mask)
+        return masked
     return pixels
 
 

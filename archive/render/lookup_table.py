@@ -1,4 +1,4 @@
-"""Lookup tables as the standard writes them, in one shape (PS3.3 §C.11.1, §C.11.2, §C.7.6.3)."""
+"""Lookup tables of the standard, in one shape (PS3.3 §C.11.1, §C.11.2, §C.7.6.3)."""
 
 import struct
 from collections.abc import Sequence

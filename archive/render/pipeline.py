@@ -68,14 +68,18 @@ def _grey(
             shown = _by_table(values, presentation.voi_luts[0])
         else:
             shown = _windowed(values, _whole_range(values, stored, presentation))
-    return np.uint8(255) - shown if presentation.is_inverted else shown
+    if not presentation.is_inverted:
+        return shown
+    inverted: Bytes = np.invert(shown)
+    return inverted
 
 
 def _modality(stored: npt.NDArray[Any], presentation: Presentation) -> Grey:
     table = presentation.modality_lut
     if table is not None:
         entries = np.frombuffer(table.entries, "<u2").astype(np.float32)
-        return entries[_indices(stored, table)]
+        mapped: Grey = entries[_indices(stored, table)]
+        return mapped
     values = stored.astype(np.float32)
     if presentation.rescale_slope != 1.0:
         values *= np.float32(presentation.rescale_slope)
@@ -86,7 +90,8 @@ def _modality(stored: npt.NDArray[Any], presentation: Presentation) -> Grey:
 
 def _indices(values: npt.NDArray[Any], table: LookupTable) -> npt.NDArray[np.int64]:
     whole = np.rint(values).astype(np.int64) - table.first_mapped
-    return np.clip(whole, 0, table.length - 1)
+    indices: npt.NDArray[np.int64] = np.clip(whole, 0, table.length - 1)
+    return indices
 
 
 def _windowed(values: Grey, window: Window) -> Bytes:

@@ -145,7 +145,7 @@ class RenderPool:
         if self._listening is None:
             raise UnavailableError("the render pool is closed")
         descriptor = self._listening.fileno()
-        return subprocess.Popen(
+        return subprocess.Popen(  # noqa: S603 - our own module, our own numbers
             [
                 sys.executable,
                 "-m",

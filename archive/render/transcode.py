@@ -65,7 +65,7 @@ def encode_frame(
                 f"frames cannot be transcoded to {transfer_syntax_uid}; "
                 f"available are {', '.join(sorted(TARGETS))} and the stored one"
             )
-    return encoded + b"\0" * (len(encoded) % 2)
+    return bytes(encoded) + b"\0" * (len(encoded) % 2)
 
 
 def _bits(description: PixelDescription) -> int:

@@ -13,7 +13,6 @@ import resource
 import signal
 import socket
 import struct
-import sys
 from collections.abc import Callable
 from typing import Final
 
@@ -112,4 +111,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
