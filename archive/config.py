@@ -34,7 +34,7 @@ class ArchiveSection(_Section):
     """Folder that holds objects and index; relative to the configuration file."""
 
     public_url: str = ""
-    """How the outside reaches this server, e.g. "https://example.org/fileroom"; "": as asked."""
+    """How the outside reaches this server, e.g. "https://example.org/room"; "": as asked."""
 
     collection: str = "default"
     """Name of the collection that arriving instances go to."""

@@ -246,7 +246,7 @@ def postgres_cluster() -> Iterator[tuple[str, int]]:
 
 
 @pytest.fixture
-def postgres_url(postgres_cluster) -> Iterator[str]:
+def postgres_url(postgres_cluster) -> str:
     """An empty database."""
     import psycopg
 
@@ -254,4 +254,4 @@ def postgres_url(postgres_cluster) -> Iterator[str]:
     name = f"test_{os.getpid()}_{time.monotonic_ns()}"
     with psycopg.connect(f"host=127.0.0.1 port={port} user=postgres", autocommit=True) as admin:
         admin.execute(f'CREATE DATABASE "{name}"')
-    yield f"{address}/{name}"
+    return f"{address}/{name}"

@@ -57,6 +57,7 @@ def _grey(
     presentation: Presentation,
     wanted: Window | None,
 ) -> Bytes:
+    shown: Bytes
     if description.bits_allocated == 1:
         shown = (stored != 0).astype(np.uint8) * np.uint8(255)
     else:

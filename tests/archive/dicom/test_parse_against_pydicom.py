@@ -87,7 +87,7 @@ def test_every_file_of_the_wheel_reads_as_pydicom_reads_it(wheel_files):
             continue
         assert found == [], path.name
         compared += 1
-    assert compared > 100
+    assert compared > 70
 
 
 def test_every_shared_valid_file_is_kept_and_reads_as_pydicom_reads_it(shared_dicom):
@@ -313,7 +313,7 @@ def test_what_is_no_dicom_is_refused_with_what_it_looks_like(body, reason):
 def test_the_manifest_of_malformed_files_is_met(shared_dicom):
     import csv
 
-    rows = list(csv.DictReader((shared_dicom / "manifest.csv").open()))
+    rows = list(csv.DictReader((shared_dicom / "manifest.csv").read_text().splitlines()))
     for row in rows:
         if not row["file"].startswith("malformed/"):
             continue
