@@ -13,6 +13,7 @@ from prometheus_client import (
     Histogram,
     generate_latest,
     multiprocess,
+    values,
 )
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -37,13 +38,15 @@ OBJECTS_BYTES: Final = Counter(
 def use_folder(folder: Path) -> None:
     """Let the processes of one archive share their numbers in files of ``folder``.
 
-    prometheus-client reads the environment when a metric is first used, so this comes before
-    any worker begins.
+    Comes before any worker begins. prometheus-client chooses how it keeps values when it is
+    imported, by the environment; a command only learns its data folder later, so the choice
+    is made again here.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.db"):
         old.unlink(missing_ok=True)
     os.environ[_FOLDER] = str(folder)
+    values.ValueClass = values.MultiProcessValue()
 
 
 def exposition() -> bytes:

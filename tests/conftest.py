@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pydicom
 import pydicom.data
 import pytest
@@ -158,8 +159,6 @@ class Served:
         try:
             with socket.create_connection(("127.0.0.1", self.dicom_port), timeout=1):
                 pass
-            import httpx
-
             return httpx.get(f"{self.url}/health/ready", timeout=5).status_code == 200
         except (OSError, httpx.HTTPError):
             return False
