@@ -46,7 +46,7 @@ def use_folder(folder: Path) -> None:
     for old in folder.glob("*.db"):
         old.unlink(missing_ok=True)
     os.environ[_FOLDER] = str(folder)
-    values.ValueClass = values.MultiProcessValue()
+    values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call] # the library
 
 
 def exposition() -> bytes:

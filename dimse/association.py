@@ -1,6 +1,7 @@
 """One association as the acceptor serves it: messages to services, on either engine."""
 
 import io
+import socket
 from typing import Any
 
 from pynetdicom import _config
@@ -39,6 +40,7 @@ class ServedAssociation(Association):
         super().__init__(ae, "acceptor")
         self.archive = archive
         self.peers = peers
+        self.connection: socket.socket | None = None
 
     @property
     def calling_ae_title(self) -> str:
@@ -163,9 +165,9 @@ class ServedAssociation(Association):
         self.send_pdus(messages.pdu(context_id, COMMAND_FRAGMENT | LAST_FRAGMENT, answer))
 
     def _close(self) -> None:
-        socket = self.dul.socket
-        if socket is not None and socket.socket is not None:
-            socket.close()
+        # pynetdicom leaves the socket open when the peer has closed its side first.
+        if self.connection is not None:
+            self.connection.close()
 
     def _named(self) -> dict[str, object]:
         return {

@@ -95,6 +95,7 @@ class DicomServer:
         association = self._engine(self._entity, self._archive, self._peers)
         self._accepted += 1
         association.name = f"association-{self._accepted}"
+        association.connection = connection
         association.set_socket(AssociationSocket(association, client_socket=connection))
         acceptor, requestor = association.acceptor, association.requestor
         acceptor.maximum_length = MAXIMUM_PDU

@@ -6,7 +6,7 @@ from typing import Any, Final
 import jpeg_ls
 import numpy as np
 import numpy.typing as npt
-import openjpeg
+from openjpeg.utils import encode_array
 from PIL import Image
 from rle.utils import encode_pixel_data
 
@@ -100,7 +100,7 @@ def _jpeg_ls(pixels: npt.NDArray[Any]) -> bytes:
 def _jpeg_2000(pixels: npt.NDArray[Any], description: PixelDescription) -> bytes:
     try:
         return bytes(
-            openjpeg.encode_array(
+            encode_array(
                 pixels,
                 bits_stored=description.bits_stored,
                 photometric_interpretation=1 if pixels.ndim == 3 else 2,

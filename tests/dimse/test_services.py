@@ -1,5 +1,6 @@
 """C-ECHO, C-STORE, C-FIND, C-GET and C-MOVE over real sockets, on both engines."""
 
+import gc
 import io
 import socket
 import struct
@@ -417,6 +418,7 @@ def test_move_to_a_destination_that_is_down_reports_every_suboperation_failed(lo
     final, identifier = answers[-1]
     assert (final.Status, final.NumberOfFailedSuboperations) == (0xA702, 1)
     assert identifier.FailedSOPInstanceUIDList
+    gc.collect()  # here, and not in a test that is not told to expect it
 
 
 # -- rude peers --------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""Measurements of what Fileroom promises; `make bench` runs them small."""
