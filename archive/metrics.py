@@ -30,9 +30,6 @@ REQUESTS_SERVED: Final = Histogram(
     ["transaction", "status"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
-OBJECTS_BYTES: Final = Counter(
-    "fileroom_instances_stored_bytes", "Bytes of instances taken in.", ["protocol"]
-)
 
 
 def use_folder(folder: Path) -> None:

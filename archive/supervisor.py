@@ -6,7 +6,6 @@ because nothing in `archive` may import a face (docs/decisions/0002).
 """
 
 import contextlib
-import ctypes
 import fcntl
 import gc
 import importlib
@@ -26,6 +25,7 @@ from archive.assembly import prepare
 from archive.config import Config
 from archive.log import get_logger
 from archive.metrics import use_folder
+from archive.processes import die_with_parent
 from archive.readiness import RUN_FOLDER, write_readiness
 from archive.render.pool import bind_socket
 
@@ -35,7 +35,6 @@ _BACKLOG: Final = 1024
 _SETTLED_S: Final = 10.0
 _LONGEST_PAUSE_S: Final = 30.0
 _POLL_S: Final = 0.5
-_PR_SET_PDEATHSIG: Final = 1
 _PRELOADED: Final = ("dimse.server", "dicomweb.worker", "archive.background")
 
 
@@ -312,7 +311,7 @@ def _become(worker: _Worker) -> None:
         for number in (signal.SIGTERM, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor tells when to stop
-        _die_with_parent()
+        die_with_parent()
         worker.start()
         status = 0
     except BaseException:
@@ -322,13 +321,6 @@ def _become(worker: _Worker) -> None:
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(status)
-
-
-def _die_with_parent() -> None:
-    # Should the supervisor be killed, nobody drains: what was acknowledged is safe, and the
-    # next supervisor must find the ports free.
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _call(target: str, *arguments: object, **named: object) -> None:

@@ -22,6 +22,7 @@ from archive.ingest.incoming import Incoming, Spool
 from archive.ingest.outcome import Disposition, Outcome, Remark
 from archive.ingest.source import SourceRecords
 from archive.log import get_logger
+from archive.metrics import INSTANCES_STORED
 from storage.index import clock
 from storage.index.insertion import InstanceInserter
 from storage.index.rows import Insertion
@@ -93,6 +94,7 @@ class IngestService:
         finally:
             if not isinstance(incoming.body, bytes | bytearray):
                 incoming.body.discard()
+        INSTANCES_STORED.labels(incoming.source.protocol, outcome.disposition).inc()
         logger.info(
             "instance.stored",
             extra={

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Final
 
 from archive.errors import ArchiveError, InvalidInstanceError
+from archive.processes import die_with_parent
 from archive.render.jobs import Job
 
 LENGTH: Final = struct.Struct("<Q")
@@ -102,6 +103,7 @@ def main() -> None:
     parser.add_argument("--timeout-s", type=float, required=True)
     parser.add_argument("--memory-limit-bytes", type=int, required=True)
     arguments = parser.parse_args()
+    die_with_parent()
     with socket.socket(fileno=arguments.fd) as listening:
         serve_jobs(
             listening,

@@ -80,7 +80,11 @@ def test_the_announcement_says_where_it_listens_and_what_to_try(tmp_path):
 def test_metrics_count_over_all_workers(served):
     for _ in range(5):
         httpx.get(f"{served.url}/dicom-web/studies")
+    body = wheel_file("CT_small.dcm").read_bytes()
+    headers = {"Content-Type": "application/dicom"}
+    httpx.post(f"{served.url}/dicom-web/studies", content=body, headers=headers)
     text = httpx.get(f"{served.url}/metrics").text
+    assert 'fileroom_instances_stored_total{outcome="stored",protocol="STOW-RS"} 1.0' in text
     assert (
         'fileroom_requests_served_seconds_count{status="2xx",transaction="search"} 5.0' in text
     )
