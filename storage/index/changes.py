@@ -2,13 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, Table, insert, select, true, update
+from sqlalchemy import ColumnElement, Connection, Table, bindparam, insert, select, true, update
 
 from storage.index import clock
 from storage.index.rows import ChangeRow
 from storage.index.scope import Scope
 from storage.index.tables import change, counter
+
+# Built once: building a statement costs SQLAlchemy more than running it costs SQLite.
+_RESERVE: Final = (
+    update(counter)
+    .where(counter.c.name == "change")
+    .values(value=counter.c.value + bindparam("count"))
+    .returning(counter.c.value)
+)
+_APPEND: Final = insert(change)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +44,7 @@ def reserve(connection: Connection, count: int) -> int:
     This is the lock that makes look-then-insert safe on PostgreSQL; SQLite has one writer
     anyway. It comes first in every transaction that changes instances.
     """
-    statement = (
-        update(counter)
-        .where(counter.c.name == "change")
-        .values(value=counter.c.value + count)
-        .returning(counter.c.value)
-    )
-    last: int = connection.execute(statement).scalar_one()
+    last: int = connection.execute(_RESERVE, {"count": count}).scalar_one()
     return last - count + 1
 
 
@@ -55,7 +59,7 @@ def append(connection: Connection, first: int, changes: Sequence[Change], at_us:
             }
             for position, row in enumerate(changes)
         ]
-        connection.execute(insert(change), rows)
+        connection.execute(_APPEND, rows)
 
 
 def in_scope(table: Table, scope: Scope) -> ColumnElement[bool]:

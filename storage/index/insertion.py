@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
@@ -21,6 +21,29 @@ _PLAIN_COLUMNS = tuple(
     for name in InstanceRow.__slots__
     if name in instance.c and name not in {"received_at", "warnings"}
 )
+
+
+# Built once: building a statement costs SQLAlchemy more than running it costs SQLite.
+_VERSIONS: Final = (
+    select(
+        instance.c.id,
+        instance.c.sop_instance_uid,
+        instance.c.version,
+        instance.c.digest,
+        instance.c.transfer_syntax_uid,
+        instance.c.state,
+        study.c.study_instance_uid,
+        series.c.series_instance_uid,
+    )
+    .join(series, series.c.id == instance.c.series_fk)
+    .join(study, study.c.id == instance.c.study_fk)
+    .where(instance.c.sop_instance_uid.in_(bindparam("uids", expanding=True)))
+    .order_by(instance.c.id)
+)
+_INSERT_INSTANCES: Final = insert(instance).returning(
+    instance.c.id, sort_by_parameter_order=True
+)
+_INSERT_DETAILS: Final = insert(instance_detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,23 +244,7 @@ def _find_versions(
 ) -> dict[str, list[_Version]]:
     uids = [new.instance.sop_instance_uid for new in batch]
     found: dict[str, list[_Version]] = {uid: [] for uid in uids}
-    statement = (
-        select(
-            instance.c.id,
-            instance.c.sop_instance_uid,
-            instance.c.version,
-            instance.c.digest,
-            instance.c.transfer_syntax_uid,
-            instance.c.state,
-            study.c.study_instance_uid,
-            series.c.series_instance_uid,
-        )
-        .join(series, series.c.id == instance.c.series_fk)
-        .join(study, study.c.id == instance.c.study_fk)
-        .where(instance.c.sop_instance_uid.in_(uids))
-        .order_by(instance.c.id)
-    )
-    for row in connection.execute(statement):
+    for row in connection.execute(_VERSIONS, {"uids": uids}):
         found[row.sop_instance_uid].append(
             _Version(
                 place=(row.study_instance_uid, row.series_instance_uid),
@@ -266,12 +273,9 @@ def _write(connection: Connection, decisions: _Decisions, at_us: int) -> None:
             [{"key": key} for key in decisions.duplicated],
         )
     if decisions.rows:
-        keys = connection.execute(
-            insert(instance).returning(instance.c.id, sort_by_parameter_order=True),
-            decisions.rows,
-        ).scalars()
+        keys = connection.execute(_INSERT_INSTANCES, decisions.rows).scalars()
         connection.execute(
-            insert(instance_detail),
+            _INSERT_DETAILS,
             [
                 {
                     "instance_fk": key,

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -11,6 +11,38 @@ from sqlalchemy.dialects import postgresql, sqlite
 from storage.index.tables import instance, series, study, study_modality
 
 RELEASED = "released"
+
+
+# Built once: building a statement costs SQLAlchemy more than running it costs SQLite.
+_STUDY_LISTS: Final = select(
+    study.c.id, study.c.study_date, study.c.modalities, study.c.sop_classes
+).where(study.c.id.in_(bindparam("keys", expanding=True)))
+_EMPTY_SERIES: Final = select(series.c.id).where(
+    series.c.id.in_(bindparam("keys", expanding=True)), series.c.number_of_instances == 0
+)
+_GROW_STUDY: Final = (
+    update(study)
+    .where(study.c.id == bindparam("key"))
+    .values(
+        number_of_series=study.c.number_of_series + bindparam("series"),
+        number_of_instances=study.c.number_of_instances + bindparam("count"),
+        size_bytes=study.c.size_bytes + bindparam("size"),
+        modalities=bindparam("all_modalities"),
+        sop_classes=bindparam("all_classes"),
+        updated_at=bindparam("moment"),
+        change=bindparam("last"),
+    )
+)
+_GROW_SERIES: Final = (
+    update(series)
+    .where(series.c.id == bindparam("key"))
+    .values(
+        number_of_instances=series.c.number_of_instances + bindparam("count"),
+        size_bytes=series.c.size_bytes + bindparam("size"),
+        updated_at=bindparam("moment"),
+        change=bindparam("last"),
+    )
+)
 
 
 @dataclass(slots=True)
@@ -56,69 +88,52 @@ class Growth:
         """Add everything to the rows of the index."""
         if not self._studies:
             return
-        keys = list(self._studies)
-        rows = connection.execute(
-            select(
-                study.c.id, study.c.study_date, study.c.modalities, study.c.sop_classes
-            ).where(study.c.id.in_(keys))
-        )
-        lists = {row.id: row for row in rows}
-        was_empty = _empty_series(
-            connection, [key for growth in self._studies.values() for key in growth.series]
+        known = {
+            row.id: row
+            for row in connection.execute(_STUDY_LISTS, {"keys": list(self._studies)})
+        }
+        of_series = [key for growth in self._studies.values() for key in growth.series]
+        was_empty = set(connection.execute(_EMPTY_SERIES, {"keys": of_series}).scalars())
+        connection.execute(
+            _GROW_STUDY,
+            [
+                _gain(known[key], growth, was_empty, at_us=at_us)
+                for key, growth in self._studies.items()
+            ],
         )
         for key, growth in self._studies.items():
-            _grow_study(connection, lists[key], growth, was_empty, at_us=at_us)
-        self._grow_series(connection, at_us)
-
-    def _grow_series(self, connection: Connection, at_us: int) -> None:
+            new = growth.modalities - set(known[key].modalities.split("\\"))
+            _add_modalities(connection, key, known[key].study_date, new)
         connection.execute(
-            update(series)
-            .where(series.c.id == bindparam("key"))
-            .values(
-                number_of_instances=series.c.number_of_instances + bindparam("count"),
-                size_bytes=series.c.size_bytes + bindparam("size"),
-                updated_at=at_us,
-                change=bindparam("last"),
-            ),
+            _GROW_SERIES,
             [
-                {"key": key, "count": count, "size": size, "last": growth.change}
+                {
+                    "key": key,
+                    "count": count,
+                    "size": size,
+                    "last": growth.change,
+                    "moment": at_us,
+                }
                 for growth in self._studies.values()
                 for key, (count, size) in growth.series.items()
             ],
         )
 
 
-def _grow_study(
-    connection: Connection,
-    known: Row[Any, Any, Any, Any],
-    growth: _Growth,
-    was_empty: set[int],
-    *,
-    at_us: int,
-) -> None:
-    gained = sum(1 for key, (count, _) in growth.series.items() if count and key in was_empty)
+def _gain(
+    known: Row[Any, Any, Any, Any], growth: _Growth, was_empty: set[int], *, at_us: int
+) -> dict[str, object]:
     counts = growth.series.values()
-    connection.execute(
-        update(study)
-        .where(study.c.id == known.id)
-        .values(
-            number_of_series=study.c.number_of_series + gained,
-            number_of_instances=study.c.number_of_instances + sum(n for n, _ in counts),
-            size_bytes=study.c.size_bytes + sum(size for _, size in counts),
-            modalities=_merged(known.modalities, growth.modalities),
-            sop_classes=_merged(known.sop_classes, growth.sop_classes),
-            updated_at=at_us,
-            change=growth.change,
-        )
-    )
-    _add_modalities(connection, known.id, known.study_date, growth.modalities)
-
-
-def _empty_series(connection: Connection, keys: list[int]) -> set[int]:
-    rows = connection.execute(
-        select(series.c.id).where(series.c.id.in_(keys), series.c.number_of_instances == 0)
-    )
-    return {row.id for row in rows}
+    return {
+        "key": known.id,
+        "series": sum(1 for key, (n, _) in growth.series.items() if n and key in was_empty),
+        "count": sum(count for count, _ in counts),
+        "size": sum(size for _, size in counts),
+        "all_modalities": _merged(known.modalities, growth.modalities),
+        "all_classes": _merged(known.sop_classes, growth.sop_classes),
+        "moment": at_us,
+        "last": growth.change,
+    }
 
 
 def _merged(backslash_list: str, more: set[str]) -> str:
