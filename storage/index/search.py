@@ -7,9 +7,21 @@ return, no transaction stays open while a slow peer takes its answers, and memor
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, select
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    exists,
+    func,
+    select,
+)
 
 from storage.index.changes import in_scope
 from storage.index.conditions import Conditions
@@ -96,7 +108,8 @@ class IndexSearch:
             page = keys[first : first + _PAGE]
             with self._engine.read() as connection:
                 found = {
-                    row.id: row for row in connection.execute(_DETAILS[level](scope, page))
+                    row.id: row
+                    for row in connection.execute(_details(level, scope), {"keys": page})
                 }
             yield from (found[key] for key in page if key in found)
 
@@ -247,7 +260,10 @@ _KEYS: Final = {
 # -- rows of each level ------------------------------------------------------------------------
 
 
-def _patient_rows(scope: Scope, keys: Sequence[int]) -> Select[Any]:
+_THESE: Final[BindParameter[Any]] = bindparam("keys", expanding=True)
+
+
+def _patient_rows(scope: Scope) -> Select[Any]:
     return (
         select(
             patient,
@@ -257,12 +273,12 @@ def _patient_rows(scope: Scope, keys: Sequence[int]) -> Select[Any]:
             func.max(study.c.id).label("latest_study"),
         )
         .join(study, study.c.patient_fk == patient.c.id)
-        .where(patient.c.id.in_(keys), _visible_study(scope))
+        .where(patient.c.id.in_(_THESE), _visible_study(scope))
         .group_by(patient.c.id)
     )
 
 
-def _study_rows(scope: Scope, keys: Sequence[int]) -> Select[Any]:
+def _study_rows(scope: Scope) -> Select[Any]:
     return select(
         study.c.id,
         study.c.study_instance_uid,
@@ -271,10 +287,10 @@ def _study_rows(scope: Scope, keys: Sequence[int]) -> Select[Any]:
         study.c.number_of_series,
         study.c.number_of_instances,
         study.c.attributes,
-    ).where(study.c.id.in_(keys), _visible_study(scope))
+    ).where(study.c.id.in_(_THESE), _visible_study(scope))
 
 
-def _series_rows(scope: Scope, keys: Sequence[int]) -> Select[Any]:
+def _series_rows(scope: Scope) -> Select[Any]:
     return (
         select(
             series.c.id,
@@ -289,11 +305,11 @@ def _series_rows(scope: Scope, keys: Sequence[int]) -> Select[Any]:
             series.c.attributes,
         )
         .join(study, study.c.id == series.c.study_fk)
-        .where(series.c.id.in_(keys), _visible_study(scope), _visible_series(scope))
+        .where(series.c.id.in_(_THESE), _visible_study(scope), _visible_series(scope))
     )
 
 
-def _instance_rows(scope: Scope, keys: Sequence[int]) -> Select[Any]:
+def _instance_rows(scope: Scope) -> Select[Any]:
     return (
         select(
             instance.c.id,
@@ -312,7 +328,7 @@ def _instance_rows(scope: Scope, keys: Sequence[int]) -> Select[Any]:
         .join(study, study.c.id == instance.c.study_fk)
         .join(instance_detail, instance_detail.c.instance_fk == instance.c.id)
         .where(
-            instance.c.id.in_(keys),
+            instance.c.id.in_(_THESE),
             _visible_study(scope),
             _visible_series(scope),
             _visible_instance(scope),
@@ -326,3 +342,9 @@ _DETAILS: Final = {
     SearchLevel.SERIES: _series_rows,
     SearchLevel.INSTANCE: _instance_rows,
 }
+
+
+@lru_cache(maxsize=256)
+def _details(level: SearchLevel, scope: Scope) -> Select[Any]:
+    """Select the rows of a level; built once a scope, which costs more than running it."""
+    return _DETAILS[level](scope)

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, or_, select
 
 from storage.index import clock
 from storage.index.changes import in_scope
@@ -95,6 +96,21 @@ def visible(scope: Scope) -> ColumnElement[bool]:
     )
 
 
+@lru_cache(maxsize=64)
+def _one_instance(scope: Scope) -> Select[Any]:
+    """Select one instance with its details; built once a scope, since frames ask for it."""
+    return (
+        _selected(instance_detail.c.metadata, instance_detail.c.bulk, instance_detail.c.frames)
+        .join(instance_detail, instance_detail.c.instance_fk == instance.c.id)
+        .where(
+            study.c.study_instance_uid == bindparam("study"),
+            series.c.series_instance_uid == bindparam("series"),
+            instance.c.sop_instance_uid == bindparam("sop"),
+            visible(scope),
+        )
+    )
+
+
 class InstanceReader:
     """Reads visible instances.
 
@@ -111,18 +127,13 @@ class InstanceReader:
         self, scope: Scope, target: Target
     ) -> tuple[StoredInstance, InstanceDetail] | None:
         """Return one instance with its details; None when there is none to see."""
-        detail = (
-            instance_detail.c.metadata,
-            instance_detail.c.bulk,
-            instance_detail.c.frames,
-        )
-        statement = (
-            _selected(*detail)
-            .join(instance_detail, instance_detail.c.instance_fk == instance.c.id)
-            .where(target.condition(), visible(scope))
-        )
+        uids = {
+            "study": target.study_instance_uid,
+            "series": target.series_instance_uid,
+            "sop": target.sop_instance_uid,
+        }
         with self._engine.read() as connection:
-            row = connection.execute(statement).first()
+            row = connection.execute(_one_instance(scope), uids).first()
         if row is None:
             return None
         return _stored(row), InstanceDetail(row.metadata, row.bulk, row.frames)
