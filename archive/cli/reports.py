@@ -20,6 +20,7 @@ from archive.cli.common import (
 )
 from archive.lifecycle.verify import VerifyReport
 from archive.supervisor import running_pid
+from storage.index.rows import Totals, UnusualInstance
 
 
 def status(
@@ -58,10 +59,15 @@ def status(
             }
         )
         return
+    console.print(_summary(totals, pid, accepts, f"{data_dir}, {human_bytes(disk.free)} free"))
+    _print_details(totals, unusual)
+
+
+def _summary(totals: Totals, pid: int | None, accepts: bool, place: str) -> Table:
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in (
         ("Running", f"yes, process {pid}" if pid else "no"),
-        ("Data", f"{data_dir}, {human_bytes(disk.free)} free"),
+        ("Data", place),
         ("Accepts instances", "yes" if accepts else "no: the disk is nearly full"),
         ("Patients", totals.patients),
         ("Studies", totals.studies),
@@ -74,7 +80,10 @@ def status(
         ("Last change", totals.last_change),
     ):
         table.add_row(name, str(value))
-    console.print(table)
+    return table
+
+
+def _print_details(totals: Totals, unusual: list[UnusualInstance]) -> None:
     if totals.by_source:
         console.print("\n[bold]Received from[/bold]")
         for name, count in totals.by_source:

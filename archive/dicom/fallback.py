@@ -16,8 +16,10 @@ from pydicom.filereader import read_dataset
 
 from archive.dicom.instance import Attributes, AttributeWarning, BulkValue
 from archive.dicom.part10 import Buffer
+from archive.dicom.scope import UNDEFINED
 from archive.dicom.transfer_syntax import TransferSyntax
-from archive.dicom.walker import INLINE_BYTES, UNDEFINED, PixelElement, Walk, Walker
+from archive.dicom.walk import PixelElement, Walk
+from archive.dicom.walker import INLINE_BYTES, Walker
 from archive.errors import InvalidInstanceError
 
 # pydicom copies what it reads: a larger object is refused rather than held twice.

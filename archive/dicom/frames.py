@@ -10,7 +10,7 @@ from archive.dicom.frame_table import FrameTable, Span
 from archive.dicom.instance import Attributes, BulkValue, PixelDescription
 from archive.dicom.part10 import Buffer
 from archive.dicom.transfer_syntax import TransferSyntax
-from archive.dicom.walker import PixelElement
+from archive.dicom.walk import PixelElement
 
 _FLOAT_BITS: Final = {"7FE00008": 32, "7FE00009": 64}
 # How the codestream of a frame begins: JPEG and JPEG-LS; JPEG 2000 and HTJ2K; in a JP2 box;

@@ -21,7 +21,8 @@ from archive.dicom.instance import (
 )
 from archive.dicom.part10 import Buffer, FileMeta
 from archive.dicom.transfer_syntax import TransferSyntax, transfer_syntax
-from archive.dicom.walker import Walk, Walker
+from archive.dicom.walk import Walk
+from archive.dicom.walker import Walker
 from archive.errors import InvalidInstanceError
 from archive.identity import MAX_UID_LENGTH, is_uid
 from archive.log import get_logger

@@ -7,13 +7,20 @@ value and touches no page of pixel data but the headers of its fragments.
 
 import base64
 import struct
-from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from archive.dicom.charset import Decoder, decoder, is_known
-from archive.dicom.dictionary import private_vr, public_vr
+from archive.dicom.charset import decoder, is_known
+from archive.dicom.dictionary import (
+    LONG_VRS,
+    PLAIN_VRS,
+    SHORT_VRS,
+    VRS,
+    public_vr,
+    tag_name,
+)
 from archive.dicom.instance import Attributes, AttributeWarning, BulkValue
 from archive.dicom.part10 import Buffer
+from archive.dicom.scope import PIXEL_TAGS, UNDEFINED, Scope
 from archive.dicom.values import (
     BINARY_NUMBERS,
     BINARY_VRS,
@@ -23,9 +30,9 @@ from archive.dicom.values import (
     name_values,
     text_values,
 )
+from archive.dicom.walk import PixelElement, Walk
 from archive.errors import InvalidInstanceError
 
-UNDEFINED: Final = 0xFFFFFFFF
 DEEPEST: Final = 64
 INLINE_BYTES: Final = 1024
 # Longer values of any kind are left out of the JSON: a hostile one must not swell the index.
@@ -35,86 +42,12 @@ _MOST_WARNINGS: Final = 100
 _ITEM: Final = 0xFFFEE000
 _ITEM_END: Final = 0xFFFEE00D
 _SEQUENCE_END: Final = 0xFFFEE0DD
-_PIXEL_TAGS: Final = frozenset({0x7FE00010, 0x7FE00008, 0x7FE00009})
 _CHARACTER_SET: Final = 0x00080005
 _PIXEL_REPRESENTATION: Final = 0x00280103
 
-_LONG: Final = frozenset(
-    {"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"}
-)
-_SHORT: Final = frozenset(
-    [
-        "AE",
-        "AS",
-        "AT",
-        "CS",
-        "DA",
-        "DS",
-        "DT",
-        "FL",
-        "FD",
-        "IS",
-        "LO",
-        "LT",
-        "PN",
-        "SH",
-        "SL",
-        "SS",
-        "ST",
-        "TM",
-        "UI",
-        "UL",
-        "US",
-    ]
-)
-_VRS: Final = {vr.encode(): vr for vr in _LONG | _SHORT}
 
-
-# VRs whose length has 16 bits, so that no value of theirs is left out of the JSON.
-_PLAIN: Final = {vr.encode(): vr for vr in _SHORT}
 # Elements that change how others are read.
 _WITH_EFFECT: Final = frozenset({_CHARACTER_SET, _PIXEL_REPRESENTATION})
-_NAMES: Final[dict[int, str]] = {}
-_MOST_NAMES: Final = 50_000
-
-
-def _named(tag: int) -> str:
-    """Return a tag as eight digits, remembering it: formatting costs five look-ups."""
-    name = f"{tag:08X}"
-    if len(_NAMES) < _MOST_NAMES:  # hostile tags must not fill the memory
-        _NAMES[tag] = name
-    return name
-
-
-@dataclass(slots=True)
-class PixelElement:
-    """The pixel data element of the data set."""
-
-    tag: str
-    vr: str
-    offset: int
-    length: int | None
-    fragments: list[tuple[int, int]] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Walk:
-    """What reading a data set gave.
-
-    Attributes
-    ----------
-    has_text_beyond_ascii
-        Whether any text needs a character set.
-    read_by
-        "walker" or "pydicom".
-    """
-
-    attributes: Attributes
-    bulk: list[BulkValue]
-    warnings: list[AttributeWarning]
-    pixels: PixelElement | None
-    has_text_beyond_ascii: bool
-    read_by: str
 
 
 class _Element(NamedTuple):  # made for every element: a frozen dataclass costs three times this
@@ -125,22 +58,6 @@ class _Element(NamedTuple):  # made for every element: a frozen dataclass costs 
     length: int
     at: int
     value_at: int
-
-
-@dataclass(slots=True)
-class _Scope:
-    """What holds inside one data set or item."""
-
-    path: str
-    implicit: bool
-    depth: int = 0
-    decode: Decoder = field(default_factory=lambda: decoder(()))
-    signed: bool = False
-    creators: dict[int, str] = field(default_factory=dict)
-
-    def inner(self, path: str, *, implicit: bool) -> "_Scope":
-        """Return the scope of an item: it begins with what holds outside."""
-        return _Scope(path, implicit, self.depth + 1, self.decode, self.signed)
 
 
 class Walker:
@@ -175,7 +92,7 @@ class Walker:
             If it is cut short, or its structure is broken beyond what can be kept.
         """
         implicit = self._look_at_encoding(start)
-        scope = _Scope("", implicit)
+        scope = Scope("", implicit)
         attributes, end = self._dataset(start, len(self._buffer), scope, delimited=False)
         if end < len(self._buffer) and any(self._buffer[end:]):
             raise InvalidInstanceError(
@@ -197,7 +114,7 @@ class Walker:
     def _look_at_encoding(self, start: int) -> bool:
         if start + 8 > len(self._buffer):
             return self._implicit
-        written = bytes(self._buffer[start + 4 : start + 6]) in _VRS
+        written = bytes(self._buffer[start + 4 : start + 6]) in VRS
         if written and self._implicit:
             (length,) = self._length.unpack_from(self._buffer, start + 4)
             if start + 8 + length > len(self._buffer):
@@ -213,7 +130,7 @@ class Walker:
         return bool(public_vr(group << 16 | element)) and length < len(self._buffer) - start
 
     def _dataset(
-        self, position: int, end: int, scope: _Scope, *, delimited: bool
+        self, position: int, end: int, scope: Scope, *, delimited: bool
     ) -> tuple[Attributes, int]:
         attributes: Attributes = {}
         last = -1
@@ -241,7 +158,7 @@ class Walker:
         return self._sorted(attributes, ordered), position
 
     def _plain_run(
-        self, position: int, end: int, scope: _Scope, into: Attributes, last: int
+        self, position: int, end: int, scope: Scope, into: Attributes, last: int
     ) -> tuple[int, int]:
         """Take elements as long as they are plain: in order, short, of a VR without surprises.
 
@@ -256,7 +173,7 @@ class Walker:
         buffer, unpack = self._buffer, self._tag_and_vr.unpack_from
         while position + 8 <= end:
             group, number, raw_vr, length = unpack(buffer, position)
-            vr = _PLAIN.get(raw_vr)
+            vr = PLAIN_VRS.get(raw_vr)
             tag = group << 16 | number
             after = position + 8 + length
             if (
@@ -269,7 +186,7 @@ class Walker:
                 or (group & 1 and number <= 0xFF)
             ):
                 break
-            key = _NAMES.get(tag) or _named(tag)
+            key = tag_name(tag)
             if length:
                 raw = bytes(buffer[position + 8 : after])
                 values, whole = self._converted(raw, vr, scope)
@@ -285,19 +202,19 @@ class Walker:
     def _sorted(self, attributes: Attributes, ordered: bool) -> Attributes:
         return attributes if ordered else dict(sorted(attributes.items()))
 
-    def _header(self, at: int, end: int, scope: _Scope) -> _Element:
+    def _header(self, at: int, end: int, scope: Scope) -> _Element:
         if scope.implicit:
             group, number, length = self._tag_and_length.unpack_from(self._buffer, at)
             tag = group << 16 | number
             if group == 0xFFFE:
                 return _Element(tag, "", length, at, at + 8)
-            return _Element(tag, self._implied_vr(tag, length, scope), length, at, at + 8)
+            return _Element(tag, scope.implied_vr(tag, length), length, at, at + 8)
         group, number, raw_vr, length = self._tag_and_vr.unpack_from(self._buffer, at)
         tag = group << 16 | number
-        vr = _VRS.get(raw_vr)
+        vr = VRS.get(raw_vr)
         if vr is None:
             return self._odd_header(tag, raw_vr, at, end)
-        if vr not in _LONG:
+        if vr not in LONG_VRS:
             return _Element(tag, vr, length, at, at + 8)
         if at + 12 > end:
             raise self._cut_short(tag, at)
@@ -333,13 +250,13 @@ class Walker:
             return False
         group, number, raw_vr, _ = self._tag_and_vr.unpack_from(self._buffer, at)
         following = group << 16 | number
-        return following > tag and (raw_vr in _VRS or group == 0xFFFE)
+        return following > tag and (raw_vr in VRS or group == 0xFFFE)
 
     def _guessed_vr(self, tag: int) -> str:
         vr = public_vr(tag)
-        return vr if vr in _SHORT else "UN"
+        return vr if vr in SHORT_VRS else "UN"
 
-    def _take(self, element: _Element, end: int, scope: _Scope, into: Attributes) -> int:
+    def _take(self, element: _Element, end: int, scope: Scope, into: Attributes) -> int:
         """Put one element's JSON into ``into``; return where the next one begins."""
         tag, vr, length = element.tag, element.vr, element.length
         if tag >> 16 == 0xFFFE:
@@ -360,7 +277,7 @@ class Walker:
         return after
 
     def _take_undefined(
-        self, element: _Element, end: int, scope: _Scope, into: Attributes
+        self, element: _Element, end: int, scope: Scope, into: Attributes
     ) -> int:
         key = f"{element.tag:08X}"
         if element.vr in ("SQ", "UN", ""):
@@ -377,7 +294,7 @@ class Walker:
             self._warn(key, "the delimiter behind the last fragment is missing")
         last_byte = sum(fragments[-1]) if fragments else element.value_at
         self._leave_out(element, scope, into, last_byte - element.value_at)
-        if not scope.path and element.tag in _PIXEL_TAGS:
+        if not scope.path and element.tag in PIXEL_TAGS:
             self._pixels = PixelElement(key, element.vr, element.value_at, None, fragments)
         return after
 
@@ -422,7 +339,7 @@ class Walker:
     # -- sequences -------------------------------------------------------------------------
 
     def _take_sequence(
-        self, element: _Element, after: int, scope: _Scope, into: Attributes
+        self, element: _Element, after: int, scope: Scope, into: Attributes
     ) -> None:
         key = f"{element.tag:08X}"
         mark = len(self._bulk)
@@ -438,7 +355,7 @@ class Walker:
         into[key] = {"vr": "SQ", "Value": items} if items else {"vr": "SQ"}
 
     def _items(
-        self, element: _Element, end: int, scope: _Scope, *, implicit: bool
+        self, element: _Element, end: int, scope: Scope, *, implicit: bool
     ) -> tuple[list[Attributes], int]:
         if scope.depth >= DEEPEST:
             raise InvalidInstanceError(
@@ -475,7 +392,7 @@ class Walker:
         return items, end
 
     def _item(
-        self, position: int, length: int, end: int, scope: _Scope
+        self, position: int, length: int, end: int, scope: Scope
     ) -> tuple[Attributes, int]:
         if length == UNDEFINED:
             return self._dataset(position, end, scope, delimited=True)
@@ -490,16 +407,16 @@ class Walker:
 
     # -- values ----------------------------------------------------------------------------
 
-    def _take_value(self, element: _Element, scope: _Scope, into: Attributes) -> None:
+    def _take_value(self, element: _Element, scope: Scope, into: Attributes) -> None:
         tag, vr, length = element.tag, element.vr, element.length
         key = f"{tag:08X}"
         if vr == "UN" and not scope.implicit:
-            vr = self._known_vr(tag, scope)
+            vr = scope.known_vr(tag)
             element = _Element(tag, vr, length, element.at, element.value_at)
         if not length:
             into[key] = {"vr": vr}
             return
-        if not scope.path and tag in _PIXEL_TAGS:
+        if not scope.path and tag in PIXEL_TAGS:
             self._pixels = PixelElement(key, vr, element.value_at, length)
             self._leave_out(element, scope, into, length)
             return
@@ -522,7 +439,7 @@ class Walker:
         elif tag & 0xFFFF <= 0xFF and tag >> 16 & 1 and values and isinstance(values[0], str):
             scope.creators[tag >> 16 << 16 | (tag & 0xFF) << 8] = values[0]
 
-    def _converted(self, raw: bytes, vr: str, scope: _Scope) -> tuple[list[Any], bool]:
+    def _converted(self, raw: bytes, vr: str, scope: Scope) -> tuple[list[Any], bool]:
         strings = STRINGS.get(vr)
         if strings is not None:
             return strings(raw)
@@ -537,9 +454,7 @@ class Walker:
             self._has_text_beyond_ascii = True
         return values, whole
 
-    def _set_characters(
-        self, values: list[Any], scope: _Scope, element: dict[str, Any]
-    ) -> None:
+    def _set_characters(self, values: list[Any], scope: Scope, element: dict[str, Any]) -> None:
         terms = tuple(value or "" for value in values)
         if not is_known(terms):
             self._warn(f"{_CHARACTER_SET:08X}", "an unknown character set")
@@ -549,37 +464,11 @@ class Walker:
             element["Value"] = ["ISO_IR 192"]
 
     def _leave_out(
-        self, element: _Element, scope: _Scope, into: Attributes, length: int
+        self, element: _Element, scope: Scope, into: Attributes, length: int
     ) -> None:
         path = f"{scope.path}{element.tag:08X}"
         self._bulk.append(BulkValue(path, element.vr, element.value_at, length))
         into[f"{element.tag:08X}"] = {"vr": element.vr, "BulkDataURI": f"bulkdata/{path}"}
-
-    # -- value representations that are not written ------------------------------------------
-
-    def _known_vr(self, tag: int, scope: _Scope) -> str:
-        vr = self._private(tag, scope) if tag >> 16 & 1 else public_vr(tag)
-        return vr if len(vr) == 2 and vr != "SQ" else "UN"
-
-    def _private(self, tag: int, scope: _Scope) -> str:
-        if 0x10 <= tag & 0xFFFF <= 0xFF:
-            return "LO"  # a private creator (PS3.5 §7.8.1)
-        creator = scope.creators.get(tag & 0xFFFFFF00)
-        return private_vr(tag, creator) if creator is not None else ""
-
-    def _implied_vr(self, tag: int, length: int, scope: _Scope) -> str:
-        vr = self._private(tag, scope) if tag >> 16 & 1 else public_vr(tag)
-        if len(vr) == 2:
-            return vr
-        if not vr:
-            return "UL" if tag & 0xFFFF == 0 else "UN"
-        if length == UNDEFINED and tag in _PIXEL_TAGS:
-            return "OB"  # fragments (PS3.5 §A.4)
-        if vr == "US or SS" or (vr == "US or SS or OW" and length <= 4):
-            return "SS" if scope.signed else "US"
-        if vr == "US or OW":
-            return "US" if length == 2 else "OW"
-        return "OW"  # "OB or OW": implicit VR knows only words (PS3.5 §A.1)
 
     # -- faults ----------------------------------------------------------------------------
 
