@@ -6,14 +6,20 @@
 
 import difflib
 import ipaddress
+import json
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 ENVIRONMENT_PREFIX: Final = "FILEROOM_"
 DEFAULT_FILE: Final = Path("config.toml")
@@ -221,8 +227,11 @@ def load_config(path: Path | None = None) -> Config:
         config = Config(**values)
     except ValidationError as error:
         raise ConfigError(_explain(error)) from error
+    except SettingsError as error:
+        raise ConfigError(_explain_environment(os.environ, error)) from error
     base = file.resolve().parent if file else Path.cwd()
-    place = config.archive.model_copy(update={"data_dir": base / config.archive.data_dir})
+    data_dir = base / config.archive.data_dir.expanduser()
+    place = config.archive.model_copy(update={"data_dir": data_dir})
     config = config.model_copy(update={"archive": place})
     _check_exposure(config)
     return config
@@ -243,8 +252,19 @@ def _check_keys(values: Mapping[str, Any], where: str) -> None:
         _known(section, Config.model_fields, f"section [{section}] in {where}")
         model = Config.model_fields[section].annotation
         if isinstance(keys, Mapping) and isinstance(model, type):
-            for key in keys:
+            for key, value in keys.items():
                 _known(key, model.model_fields, f"key {section}.{key} in {where}")
+                _check_tables(model, key, value, f"[[{section}.{key}]] in {where}")
+
+
+def _check_tables(model: type[BaseModel], key: str, value: object, where: str) -> None:
+    """Check the keys of a list of tables, as `peers` is one."""
+    of_list = next(iter(get_args(model.model_fields[key].annotation)), None)
+    if not (isinstance(of_list, type) and issubclass(of_list, BaseModel)):
+        return
+    for table in value if isinstance(value, list) else ():
+        for name in table if isinstance(table, Mapping) else ():
+            _known(name, of_list.model_fields, f"key {name} of {where}")
 
 
 def _check_environment(environment: Mapping[str, str]) -> None:
@@ -273,6 +293,29 @@ def _explain(error: ValidationError) -> str:
         for fault in error.errors()
     ]
     return "\n".join(lines)
+
+
+def _explain_environment(environment: Mapping[str, str], error: SettingsError) -> str:
+    # The library only names the section; what is wrong with it is text that is no JSON.
+    for name, value in sorted(environment.items()):
+        if not name.startswith(ENVIRONMENT_PREFIX):
+            continue
+        section, _, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
+        model = Config.model_fields[section].annotation
+        annotation = getattr(model, "model_fields", {}).get(key)
+        wants_list = annotation is None or isinstance(annotation.default, tuple)
+        if wants_list and not _is_json(value):
+            example = '["read"]' if key == "allow_anonymous" else "[...]" if key else "{...}"
+            return f"environment variable {name} must be JSON, e.g. {example} (got {value!r})"
+    return str(error)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except json.JSONDecodeError:
+        return False
+    return True
 
 
 def is_loopback(host: str) -> bool:
