@@ -16,11 +16,13 @@ import httpx
 import pydicom
 import pydicom.data
 import pytest
+import uvicorn
 
 from archive.assembly import Archive, open_archive, prepare
 from archive.auth.principal import OPERATOR
 from archive.config import ArchiveSection, Config, DimseSection, HttpSection, RenderSection
 from archive.ingest.incoming import Incoming, Source
+from dicomweb.app import create_app
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PYDICOM_DATA = Path(pydicom.data.__file__).resolve().parent
@@ -94,6 +96,26 @@ def listening_socket() -> socket.socket:
     listening.bind(("127.0.0.1", 0))
     listening.listen(128)
     return listening
+
+
+@contextlib.contextmanager
+def http_client(archive: Archive) -> Iterator[httpx.Client]:
+    """An HTTP client of a real server on a real socket; paths count from /dicom-web."""
+    listening = listening_socket()
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(archive), lifespan="off", log_config=None, access_log=False)
+    )
+    server.capture_signals = contextlib.nullcontext
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    base = f"http://127.0.0.1:{listening.getsockname()[1]}/dicom-web"
+    try:
+        with httpx.Client(base_url=base, timeout=30) as opened:
+            yield opened
+    finally:
+        server.should_exit = True
+        thread.join()
+        listening.close()
 
 
 def free_port() -> int:
