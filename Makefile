@@ -44,10 +44,10 @@ $(BIN)/python:
 	echo "Fileroom needs Python 3.11 or newer with its venv module; none was found." >&2; exit 1
 
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
-	@echo "installing (once)"; $(PIP) -e . && touch $@
+	@echo "installing (once)"; $(PIP) -e '.[codecs]' && touch $@
 
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
-	@echo "installing what the tests need (once)"; $(PIP) -e '.[test]' && touch $@ $(VENV)/.installed
+	@echo "installing what the tests need (once)"; $(PIP) -e '.[codecs,test]' && touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-check: pyproject.toml | $(BIN)/python
-	@echo "installing the checkers (once)"; $(PIP) -e '.[test,check]' && touch $@ $(VENV)/.installed $(VENV)/.installed-test
+	@echo "installing the checkers (once)"; $(PIP) -e '.[codecs,test,check]' && touch $@ $(VENV)/.installed $(VENV)/.installed-test

@@ -18,6 +18,7 @@ from archive.render.jobs import FrameSource, Job, RenderJob, TranscodeJob
 from archive.render.options import RenderOptions
 from archive.render.pool import RenderPool
 from archive.render.presentation import pixel_description, presentation_from_json
+from archive.render.targets import refusal
 from archive.retrieve.service import RetrieveService, stored_frame
 from archive.retrieve.values import StoredInstance
 
@@ -109,6 +110,25 @@ class RenderService:
 
         return Rendered(self._cache.get_or_make(etag, make), options.media_type, etag)
 
+    def transcoding_refusal(
+        self, principal: Principal, ref: InstanceRef, transfer_syntax_uid: str
+    ) -> str:
+        """Return why an instance cannot be transcoded so, "" when it can (PS3.18 §8.7.3).
+
+        Costs one row: nothing is decoded, so a broken codestream is not found here.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such instance.
+        """
+        stored = self._retrieve.instance(principal, ref)
+        try:
+            description = self._pixels(principal, ref).description
+        except NotFoundError:
+            description = None
+        return refusal(stored.transfer_syntax_uid, description, transfer_syntax_uid)
+
     def transcode_frame(
         self,
         principal: Principal,
@@ -126,6 +146,7 @@ class RenderService:
             If it cannot be decoded, or not encoded so.
         """
         pixels = self._pixels(principal, ref)
+        _require(pixels.stored, pixels.description, transfer_syntax_uid)
         key = _etag(pixels.stored, frame_number, transfer_syntax_uid)
         return self._cache.get_or_make(
             key, lambda: self._transcode(pixels, frame_number, transfer_syntax_uid)
@@ -147,8 +168,10 @@ class RenderService:
         try:
             pixels = self._pixels(principal, ref)
         except NotFoundError:  # no image: only the encoding of the data set changes
+            _require(stored, None, transfer_syntax_uid)
             supply = FrameSupply(None, 0, lambda: iter(()))
         else:
+            _require(stored, pixels.description, transfer_syntax_uid)
             supply = self._supply(pixels, transfer_syntax_uid)
         path = self._retrieve.path_of(stored)
         if path is not None:
@@ -235,6 +258,14 @@ class RenderService:
             return FrameSource(path=str(path), spans=frame.spans, data=None)
         data = b"".join(self._retrieve.frame_chunks(pixels.stored, frame))
         return FrameSource(path=None, spans=(), data=data)
+
+
+def _require(
+    stored: StoredInstance, description: PixelDescription | None, transfer_syntax_uid: str
+) -> None:
+    reason = refusal(stored.transfer_syntax_uid, description, transfer_syntax_uid)
+    if reason:
+        raise NotAcceptableError(reason)
 
 
 def _etag(stored: StoredInstance, frame_number: int, parameters: object) -> str:

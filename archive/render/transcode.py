@@ -1,7 +1,9 @@
 """Stored values to frames of another transfer syntax, without loss (PS3.5 §8, Annex A)."""
 
+import importlib
 import io
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any
 
 import jpeg_ls
 import numpy as np
@@ -13,16 +15,7 @@ from rle.utils import encode_pixel_data
 from archive.dicom.instance import PixelDescription
 from archive.errors import InvalidInstanceError, NotAcceptableError
 from archive.render.decode import DecodedFrame
-
-_ROOT: Final = "1.2.840.10008.1.2."
-EXPLICIT_LITTLE_ENDIAN: Final = _ROOT + "1"
-RLE: Final = _ROOT + "5"
-JPEG_BASELINE: Final = _ROOT + "4.50"
-JPEG_LS: Final = _ROOT + "4.80"
-JPEG_2000: Final = _ROOT + "4.90"
-
-# What frames can be made into; JPEG Baseline only from 8 bits, and with loss.
-TARGETS: Final = frozenset({EXPLICIT_LITTLE_ENDIAN, RLE, JPEG_BASELINE, JPEG_LS, JPEG_2000})
+from archive.render.targets import TARGETS
 
 
 def encode_frame(
@@ -58,6 +51,8 @@ def encode_frame(
             encoded = _jpeg_ls(pixels)
         case "1.2.840.10008.1.2.4.90":
             encoded = _jpeg_2000(pixels, description)
+        case "1.2.840.10008.1.2.4.201":
+            encoded = _htj2k(pixels)
         case "1.2.840.10008.1.2.4.50":
             encoded = _jpeg(pixels, description)
         case _:
@@ -111,6 +106,19 @@ def _jpeg_2000(pixels: npt.NDArray[Any], description: PixelDescription) -> bytes
         raise NotAcceptableError(
             f"this frame cannot be written as JPEG 2000: {error}"
         ) from error
+
+
+def _htj2k(pixels: npt.NDArray[Any]) -> bytes:
+    try:
+        encode: Callable[..., bytes] = importlib.import_module("imagecodecs").htj2k_encode
+    except (ImportError, AttributeError) as error:
+        raise NotAcceptableError(
+            "HTJ2K is not written by what is installed; install fileroom[codecs]"
+        ) from error
+    try:
+        return bytes(encode(pixels, rgb=False, reversible=True))
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise NotAcceptableError(f"this frame cannot be written as HTJ2K: {error}") from error
 
 
 def _jpeg(pixels: npt.NDArray[Any], description: PixelDescription) -> bytes:
