@@ -167,6 +167,13 @@ class RenderSection(_Section):
     """Made images that one HTTP worker remembers, in bytes."""
 
 
+class ViewerSection(_Section):
+    """The viewer that `fileroom viewer install` fetches, given at /viewer/."""
+
+    folder: Path = Path("viewer")
+    """Folder that holds its files; relative to data_dir."""
+
+
 class LoggingSection(_Section):
     """Logs: one JSON object a line, on standard error."""
 
@@ -191,7 +198,13 @@ class Config(BaseSettings):
     storage: StorageSection = StorageSection()
     auth: AuthSection = AuthSection()
     render: RenderSection = RenderSection()
+    viewer: ViewerSection = ViewerSection()
     logging: LoggingSection = LoggingSection()
+
+    @property
+    def viewer_folder(self) -> Path:
+        """Where the viewer lies."""
+        return self.archive.data_dir / self.viewer.folder.expanduser()
 
     @classmethod
     def settings_customise_sources(

@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from dicomweb.context import archive_of, base_url, principal_of
+from dicomweb.viewer import installed_viewer
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -30,6 +31,8 @@ td {{ padding-right: 1.5rem; }}
 <tr><td>Series</td><td>{series}</td></tr>
 <tr><td>Instances</td><td>{instances}</td></tr>
 </table>
+<h2>Viewer</h2>
+<p>{viewer}</p>
 <h2>DICOMweb</h2>
 <p>Point a viewer or a client at <code>{base}</code>. For example:</p>
 <pre>curl '{base}/studies?limit=5'</pre>
@@ -43,6 +46,8 @@ td {{ padding-right: 1.5rem; }}
 </body>
 </html>
 """
+_VIEWER = '<a href="viewer/">OHIF</a> shows the studies in this browser.'
+_NO_VIEWER = "None is installed yet: <code>fileroom viewer install</code> fetches OHIF."
 
 
 def index_page(request: Request) -> Response:
@@ -55,6 +60,7 @@ def index_page(request: Request) -> Response:
             studies=totals.studies,
             series=totals.series,
             instances=totals.instances,
+            viewer=_VIEWER if installed_viewer(request) else _NO_VIEWER,
             base=html.escape(base_url(request)),
             ae_title=html.escape(archive.config.dimse.ae_title),
             port=archive.config.dimse.port,

@@ -12,6 +12,7 @@ from dicomweb.pages import index_page
 from dicomweb.qido import search_handler
 from dicomweb.rendered import retrieve_rendered, retrieve_thumbnail
 from dicomweb.stow import store_instances
+from dicomweb.viewer import VIEWER_PATH, viewer_file, viewer_redirect
 from dicomweb.wado import retrieve_frames, retrieve_instances, retrieve_metadata
 
 _STUDIES: Final = SERVICE_PATH + "/studies"
@@ -74,4 +75,9 @@ _OPERATE: Final = [
     Route("/metrics", metrics, methods=["GET"], name="metrics"),
 ]
 
-ROUTES: Final = [*_STORE, *_SEARCH, *_RETRIEVE, *_OPERATE]
+_VIEWER: Final = [
+    Route(VIEWER_PATH, viewer_redirect, methods=["GET"], name="viewer"),
+    Route(VIEWER_PATH + "/{path:path}", viewer_file, methods=["GET"], name="viewer"),
+]
+
+ROUTES: Final = [*_STORE, *_SEARCH, *_RETRIEVE, *_OPERATE, *_VIEWER]

@@ -27,6 +27,9 @@ from archive.cli.common import (
 from archive.config import Config
 from archive.errors import ArchiveError, storage_translated
 from archive.supervisor import running_pid
+from archive.viewer.install import current, missing_files
+from archive.viewer.installed import read_installed
+from archive.viewer.package import OHIF
 from storage.index.engine import IndexEngine
 from storage.index.migrate import current_revision, latest_revision
 
@@ -61,8 +64,8 @@ class Finding:
 def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     r"""Look at everything the archive needs, and say what to do about what is wrong.
 
-    Python, packages, decoders, the data folder and its disk, the index, the ports. Changes
-    nothing.
+    Python, packages, decoders, the data folder and its disk, the index, the viewer, the
+    ports. Changes nothing.
 
     \b
     Examples:
@@ -100,6 +103,7 @@ def _findings(config: Config) -> Iterator[Finding]:
     yield _folder(config)
     yield _disk(config)
     yield _index(config)
+    yield _viewer(config)
     pid = running_pid(config.archive.data_dir)
     for section, host, port in (
         ("http", config.http.host, config.http.port),
@@ -163,6 +167,20 @@ def _index(config: Config) -> Finding:
         text = f"at schema {revision or 'none'}, this version needs {latest_revision()}"
         return Finding("Index", True, text, "the next `fileroom serve` brings it there")
     return Finding("Index", True, f"at schema {revision}")
+
+
+def _viewer(config: Config) -> Finding:
+    found = read_installed(config.viewer_folder)
+    if found is None:
+        return Finding("Viewer", True, "not installed", "`fileroom viewer install` fetches it")
+    advice = "run: fileroom viewer install"
+    if missing := missing_files(found):
+        text = f"OHIF {found.version}, {len(missing)} files are gone or cut, e.g. {missing[0]}"
+        return Finding("Viewer", False, text, advice)
+    if current(config.viewer_folder) is None:
+        text = f"OHIF {found.version}; this version of Fileroom goes with {OHIF.version}"
+        return Finding("Viewer", True, text, advice)
+    return Finding("Viewer", True, f"OHIF {found.version}, whole")
 
 
 def _port(section: str, host: str, port: int, pid: int | None) -> Finding:

@@ -9,6 +9,7 @@ from archive.cli.importing import import_
 from archive.cli.maintenance import delete, purge, rebuild_index, restore
 from archive.cli.reports import status, verify
 from archive.cli.serving import serve
+from archive.cli.viewer import viewer
 
 app = typer.Typer(
     name="fileroom",
@@ -35,6 +36,7 @@ app.command()(restore)
 app.command()(purge)
 app.command()(doctor)
 app.command()(demo)
+app.add_typer(viewer)
 
 
 def main() -> None:

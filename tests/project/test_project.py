@@ -103,14 +103,14 @@ def test_an_open_address_needs_the_operators_word(tmp_path):
 
 COMMANDS = [
     "serve", "import", "export", "status", "verify", "rebuild-index", "delete", "restore",
-    "purge", "doctor", "demo",
+    "purge", "doctor", "demo", "viewer install", "viewer status", "viewer remove",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_teaches(command):
     ended = subprocess.run(
-        [sys.executable, "-m", "archive", command, "--help"],
+        [sys.executable, "-m", "archive", *command.split(), "--help"],
         capture_output=True,
         text=True,
         cwd=REPOSITORY,
