@@ -13,13 +13,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
 )
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 ENVIRONMENT_PREFIX: Final = "FILEROOM_"
 DEFAULT_FILE: Final = Path("config.toml")
@@ -39,7 +41,9 @@ class ArchiveSection(_Section):
     data_dir: Path = Path("data")
     """Folder that holds objects and index; relative to the configuration file."""
 
-    public_url: str = ""
+    public_url: str = Field(
+        default="", pattern=r"^(https?://[^\s\"'<>/?#]+(/[^\s\"'<>?#]*)?)?$"
+    )
     """How the outside reaches this server, e.g. "https://example.org/room"; "": as asked."""
 
     collection: str = "default"
@@ -76,8 +80,23 @@ class HttpSection(_Section):
     cors_origins: tuple[str, ...] = ("*",)
     """Origins whose pages may read answers; "*" for all."""
 
+    trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+    """Networks whose Forwarded and X-Forwarded headers are believed."""
+
     max_part_bytes: int = Field(default=0, ge=0)
     """Largest instance taken by STOW-RS, in bytes; 0: no limit."""
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for text in given:
+            ipaddress.ip_network(text, strict=False)  # its ValueError names what is wrong
+        return given
+
+    @property
+    def proxies(self) -> tuple[Network, ...]:
+        """`trusted_proxies`, read."""
+        return tuple(ipaddress.ip_network(text, strict=False) for text in self.trusted_proxies)
 
 
 class Peer(_Section):
@@ -147,8 +166,8 @@ class StorageSection(_Section):
 class AuthSection(_Section):
     """Who may do what."""
 
-    allow_anonymous: tuple[Literal["read", "write"], ...] = ()
-    """What strangers may do when an address other than loopback is listened on."""
+    allow_anonymous: tuple[Literal["read", "write", "delete"], ...] = ()
+    """What strangers may do; must be written where more than this machine is listened to."""
 
 
 class RenderSection(_Section):

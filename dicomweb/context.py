@@ -1,14 +1,15 @@
 """What every handler needs of a request: the archive, who asks, and how links are written."""
 
-import ipaddress
-
 from starlette.requests import Request
 
 from archive.assembly import Archive
-from archive.auth.principal import ANONYMOUS, Principal
+from archive.auth.principal import Principal, anonymous_principal
+from archive.config import is_loopback
 from archive.identity import InstanceRef, SeriesRef, StudyRef, require_uid
 from archive.ingest.incoming import Source
 from archive.retrieve.values import StoredInstance
+from dicomweb.admission import REACHED_KEY
+from dicomweb.forwarded import Reached, host_name, is_forwarded
 
 SERVICE_PATH = "/dicom-web"
 
@@ -19,9 +20,24 @@ def archive_of(request: Request) -> Archive:
     return archive
 
 
-def principal_of(request: Request) -> Principal:  # noqa: ARG001 - until accounts exist
-    """Return who asks."""
-    return ANONYMOUS
+def principal_of(request: Request) -> Principal:
+    """Return who asks: everyone is a stranger, whose rights the settings say."""
+    config = archive_of(request).config
+    return anonymous_principal(config, local=_is_local_program(request))
+
+
+def _is_local_program(request: Request) -> bool:
+    """Tell whether a program of this machine asks, and no web page or proxy for another.
+
+    A page of any origin can make a browser on this machine send what it likes here, under a
+    name of its own that leads to this machine.
+    """
+    headers = request.headers
+    host = headers.get("host", "")
+    if is_forwarded(headers) or not is_loopback(host_name(host)):
+        return False
+    origin = headers.get("origin")
+    return origin is None or origin.partition("://")[2] == host
 
 
 def source_of(request: Request) -> Source:
@@ -39,30 +55,15 @@ def source_of(request: Request) -> Source:
 def root_url(request: Request) -> str:
     """Return how the asker reaches this server, without a slash at the end.
 
-    The configured public URL, else the request's own host; forwarded headers are believed
-    only from a proxy on this machine.
+    The configured public URL, else what a trusted proxy says, else the request's own host.
     """
-    public = archive_of(request).config.archive.public_url
-    if public:
-        return public.rstrip("/")
-    scheme, host, prefix = request.url.scheme, request.headers.get("host", "localhost"), ""
-    if request.client and _is_local(request.client.host):
-        scheme = request.headers.get("x-forwarded-proto", scheme).split(",")[0].strip()
-        host = request.headers.get("x-forwarded-host", host).split(",")[0].strip()
-        prefix = request.headers.get("x-forwarded-prefix", "").rstrip("/")
-    return f"{scheme}://{host}{prefix}"
+    reached: Reached = request.scope[REACHED_KEY]
+    return reached.url
 
 
 def base_url(request: Request) -> str:
     """Return the root of the studies service."""
     return root_url(request) + SERVICE_PATH
-
-
-def _is_local(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def resource_of(request: Request) -> StudyRef | SeriesRef | InstanceRef:

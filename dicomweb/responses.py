@@ -39,19 +39,26 @@ def problem(
     **members: object,
 ) -> Response:
     """Return an error as problem+json (RFC 9457)."""
-    body = {
-        "type": "about:blank",
-        "title": title or HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
-        **members,
-    }
     return Response(
-        orjson.dumps(body),
+        problem_body(status, detail, title=title, **members),
         status_code=status,
         media_type="application/problem+json",
         headers=dict(headers or {}),
     )
+
+
+def problem_body(
+    status: int, detail: str, *, title: str | None = None, **members: object
+) -> bytes:
+    """Return the body of a problem+json (RFC 9457 §3)."""
+    body = {
+        "type": "about:blank",
+        "title": title or HTTPStatus(status).phrase,
+        "status": int(status),
+        "detail": detail,
+        **members,
+    }
+    return orjson.dumps(body)
 
 
 def error_response(_request: Request, error: Exception) -> Response:

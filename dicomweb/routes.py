@@ -1,16 +1,16 @@
-"""Every route, grouped under its clause of PS3.18."""
+"""Every resource and what may be done with it, grouped under the clauses of PS3.18."""
 
 from typing import Final
-
-from starlette.routing import Route
 
 from archive.query.request import Level
 from dicomweb.bulkdata import retrieve_bulk_data, retrieve_pixel_data
 from dicomweb.context import SERVICE_PATH
+from dicomweb.deletion import delete_resource
 from dicomweb.health import live, metrics, ready
 from dicomweb.pages import index_page
 from dicomweb.qido import search_handler
 from dicomweb.rendered import retrieve_rendered, retrieve_thumbnail
+from dicomweb.resources import Operation, Resource
 from dicomweb.stow import store_instances
 from dicomweb.viewer import VIEWER_PATH, viewer_file, viewer_redirect
 from dicomweb.wado import retrieve_frames, retrieve_instances, retrieve_metadata
@@ -21,63 +21,59 @@ _SERIES: Final = _STUDY + "/series/{series}"
 _INSTANCE: Final = _SERIES + "/instances/{instance}"
 _FRAMES: Final = _INSTANCE + "/frames/{frames}"
 
-# §10.5 Store
-_STORE: Final = [
-    Route(_STUDIES, store_instances, methods=["POST"], name="store"),
-    Route(_STUDY, store_instances, methods=["POST"], name="store"),
+_RETRIEVE: Final = Operation(retrieve_instances, "retrieve")
+_METADATA: Final = Operation(retrieve_metadata, "metadata")
+_RENDERED: Final = Operation(retrieve_rendered, "rendered")
+_THUMBNAIL: Final = Operation(retrieve_thumbnail, "thumbnail")
+_DELETE: Final = Operation(delete_resource, "delete")
+_STORE: Final = Operation(store_instances, "store")
+_SEARCH_STUDIES, _SEARCH_SERIES, _SEARCH_INSTANCES = (
+    Operation(search_handler(level), "search")
+    for level in (Level.STUDY, Level.SERIES, Level.INSTANCE)
+)
+
+# §10.6 Search, §10.5 Store
+_SEARCHED: Final = [
+    Resource(_STUDIES, get=_SEARCH_STUDIES, post=_STORE),
+    Resource(SERVICE_PATH + "/series", get=_SEARCH_SERIES),
+    Resource(SERVICE_PATH + "/instances", get=_SEARCH_INSTANCES),
+    Resource(_STUDY + "/series", get=_SEARCH_SERIES),
+    Resource(_STUDY + "/instances", get=_SEARCH_INSTANCES),
+    Resource(_SERIES + "/instances", get=_SEARCH_INSTANCES),
 ]
 
-# §10.6 Search
-_SEARCH: Final = [
-    Route(path, search_handler(level), methods=["GET"], name="search")
-    for path, level in (
-        (_STUDIES, Level.STUDY),
-        (SERVICE_PATH + "/series", Level.SERIES),
-        (SERVICE_PATH + "/instances", Level.INSTANCE),
-        (_STUDY + "/series", Level.SERIES),
-        (_STUDY + "/instances", Level.INSTANCE),
-        (_SERIES + "/instances", Level.INSTANCE),
-    )
-]
-
-# §10.4 Retrieve
-_RETRIEVE: Final = [
+# §10.4 Retrieve, and deletion at the same addresses
+_RETRIEVED: Final = [
+    Resource(_STUDY, get=_RETRIEVE, post=_STORE, delete=_DELETE),
+    Resource(_SERIES, get=_RETRIEVE, delete=_DELETE),
+    Resource(_INSTANCE, get=_RETRIEVE, delete=_DELETE),
+    *(Resource(path + "/metadata", get=_METADATA) for path in (_STUDY, _SERIES, _INSTANCE)),
     *(
-        Route(path, retrieve_instances, methods=["GET"], name="retrieve")
-        for path in (_STUDY, _SERIES, _INSTANCE)
-    ),
-    *(
-        Route(path + "/metadata", retrieve_metadata, methods=["GET"], name="metadata")
-        for path in (_STUDY, _SERIES, _INSTANCE)
-    ),
-    *(
-        Route(path + "/rendered", retrieve_rendered, methods=["GET"], name="rendered")
+        Resource(path + "/rendered", get=_RENDERED)
         for path in (_STUDY, _SERIES, _INSTANCE, _FRAMES)
     ),
     *(
-        Route(path + "/thumbnail", retrieve_thumbnail, methods=["GET"], name="thumbnail")
+        Resource(path + "/thumbnail", get=_THUMBNAIL)
         for path in (_STUDY, _SERIES, _INSTANCE, _FRAMES)
     ),
-    Route(_FRAMES, retrieve_frames, methods=["GET"], name="frames"),
-    Route(_INSTANCE + "/pixeldata", retrieve_pixel_data, methods=["GET"], name="pixeldata"),
-    Route(
+    Resource(_FRAMES, get=Operation(retrieve_frames, "frames")),
+    Resource(_INSTANCE + "/pixeldata", get=Operation(retrieve_pixel_data, "pixeldata")),
+    Resource(
         _INSTANCE + "/bulkdata/{path:path}",
-        retrieve_bulk_data,
-        methods=["GET"],
-        name="bulkdata",
+        get=Operation(retrieve_bulk_data, "bulkdata"),
     ),
 ]
 
-_OPERATE: Final = [
-    Route("/", index_page, methods=["GET"], name="page"),
-    Route("/health/live", live, methods=["GET"], name="health"),
-    Route("/health/ready", ready, methods=["GET"], name="health"),
-    Route("/metrics", metrics, methods=["GET"], name="metrics"),
+_OPERATED: Final = [
+    Resource("/", get=Operation(index_page, "page")),
+    Resource("/health/live", get=Operation(live, "health")),
+    Resource("/health/ready", get=Operation(ready, "health")),
+    Resource("/metrics", get=Operation(metrics, "metrics")),
 ]
 
 _VIEWER: Final = [
-    Route(VIEWER_PATH, viewer_redirect, methods=["GET"], name="viewer"),
-    Route(VIEWER_PATH + "/{path:path}", viewer_file, methods=["GET"], name="viewer"),
+    Resource(VIEWER_PATH, get=Operation(viewer_redirect, "viewer")),
+    Resource(VIEWER_PATH + "/{path:path}", get=Operation(viewer_file, "viewer")),
 ]
 
-ROUTES: Final = [*_STORE, *_SEARCH, *_RETRIEVE, *_OPERATE, *_VIEWER]
+ROUTES: Final = [*_SEARCHED, *_RETRIEVED, *_OPERATED, *_VIEWER]

@@ -1,6 +1,7 @@
 """One HTTP worker: uvicorn on a socket it may share with others."""
 
 import contextlib
+import resource
 import signal
 import socket
 from collections.abc import Iterator
@@ -8,13 +9,16 @@ from typing import Final
 
 import uvicorn
 
-from archive.assembly import open_archive
+from archive.assembly import Archive, open_archive
 from archive.config import Config
 from archive.log import configure_logging
 from dicomweb.app import create_app
+from dicomweb.protocol import BoundedProtocol
 
-_MOST_CONNECTIONS: Final = 1000
 _KEEP_ALIVE_S: Final = 75
+# Connections that wait cost a file descriptor each; the rest is for objects and the index.
+_MOST_FILES: Final = 16384
+_OWN_FILES: Final = 512
 
 
 class _Server(uvicorn.Server):
@@ -30,19 +34,35 @@ class _Server(uvicorn.Server):
 def run(listening: socket.socket, config: Config, *, render_address: str | None) -> None:
     """Be one HTTP worker until SIGTERM; what the supervisor starts."""
     configure_logging(config.logging.level)
+    most_files = _raise_limit()
     with open_archive(config, render_address=render_address) as archive:
-        settings = uvicorn.Config(
-            create_app(archive),
-            http="httptools",
-            loop="uvloop",
-            lifespan="off",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            proxy_headers=False,
-            backlog=1024,
-            limit_concurrency=_MOST_CONNECTIONS,
-            timeout_keep_alive=_KEEP_ALIVE_S,
-            timeout_graceful_shutdown=max(int(config.archive.drain_timeout_s), 1),
-        )
+        settings = server_settings(archive)
+        settings.limit_concurrency = max(most_files - _OWN_FILES, most_files // 2)
         _Server(settings).run(sockets=[listening])
+
+
+def server_settings(archive: Archive) -> uvicorn.Config:
+    """Return how ``archive`` is served over HTTP/1.1."""
+    return uvicorn.Config(
+        create_app(archive),
+        http=BoundedProtocol,
+        loop="uvloop",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        backlog=1024,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=max(int(archive.config.archive.drain_timeout_s), 1),
+    )
+
+
+def _raise_limit() -> int:
+    """Let this process open as many files as the system allows it; return how many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    return _MOST_FILES if soft == resource.RLIM_INFINITY else soft

@@ -25,7 +25,7 @@ class Peers:
     def principal(self, calling_ae_title: str) -> Principal:
         """Return who asks on an association."""
         return peer_principal(
-            calling_ae_title=calling_ae_title, site=self._site(calling_ae_title)
+            self._config, calling_ae_title=calling_ae_title, site=self._site(calling_ae_title)
         )
 
     def source(self, *, calling: str, called: str, remote: str) -> Source:

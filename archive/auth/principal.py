@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from archive.config import Config
 from storage.index.scope import Scope
 
 PUBLIC_PARTITION = "public"
@@ -14,6 +15,7 @@ class Right(StrEnum):
 
     READ = "read"
     WRITE = "write"
+    DELETE = "delete"
     ADMIN = "admin"
 
 
@@ -39,13 +41,14 @@ class Principal:
     scope: Scope
 
 
-# Until accounts exist, the network face serves everyone alike; what keeps strangers out is
-# that the archive binds to loopback unless the operator writes out `allow_anonymous`.
+PUBLIC_SCOPE = Scope(collections=None, partitions=frozenset({PUBLIC_PARTITION}))
+
+# A stranger on this machine, as long as the settings say nothing else.
 ANONYMOUS = Principal(
     name="anonymous",
     site="",
     rights=frozenset({Right.READ, Right.WRITE}),
-    scope=Scope(collections=None, partitions=frozenset({PUBLIC_PARTITION})),
+    scope=PUBLIC_SCOPE,
 )
 
 # The one who holds the command line and the data directory.
@@ -57,11 +60,38 @@ OPERATOR = Principal(
 )
 
 
-def peer_principal(*, calling_ae_title: str, site: str) -> Principal:
+def anonymous_rights(config: Config) -> frozenset[Right]:
+    """Return what strangers may do, whichever protocol they speak.
+
+    What ``[auth] allow_anonymous`` says; where it says nothing the archive listens to this
+    machine alone, and whoever is on it may read and store.
+    """
+    written = config.auth.allow_anonymous
+    if not written:
+        return ANONYMOUS.rights
+    return frozenset(Right(act) for act in written)
+
+
+def anonymous_principal(config: Config, *, local: bool) -> Principal:
+    """Return who asks over HTTP: until accounts exist, everyone is a stranger.
+
+    Parameters
+    ----------
+    local
+        Whether a program of this machine asks for itself. Where the settings are silent, such
+        a one may delete too; a proxy's clients and foreign web pages may not.
+    """
+    rights = anonymous_rights(config)
+    if local and not config.auth.allow_anonymous:
+        rights |= {Right.DELETE}
+    return Principal(name="anonymous", site="", rights=rights, scope=PUBLIC_SCOPE)
+
+
+def peer_principal(config: Config, *, calling_ae_title: str, site: str) -> Principal:
     """Return the principal of an association (PS3.8 §9.3.2: the calling AE title names it)."""
     return Principal(
         name=f"ae:{calling_ae_title}",
         site=site,
-        rights=ANONYMOUS.rights,
-        scope=ANONYMOUS.scope,
+        rights=anonymous_rights(config) - {Right.DELETE},
+        scope=PUBLIC_SCOPE,
     )

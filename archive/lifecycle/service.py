@@ -56,7 +56,10 @@ class LifecycleService:
         ------
         NotFoundError
             If there is nothing to delete.
+        ForbiddenError
+            If ``principal`` may not delete.
         """
+        _require(principal, Right.DELETE)
         target = _target(ref)
         count = self._act(
             principal,
@@ -77,6 +80,7 @@ class LifecycleService:
         NotFoundError
             If nothing under ``ref`` is deleted, or it was purged.
         """
+        _require(principal, Right.ADMIN)
         target = _target(ref)
         count = self._act(
             principal,
@@ -91,7 +95,7 @@ class LifecycleService:
 
     def purge(self, principal: Principal, *, older_than: timedelta) -> Purged:
         """Free the bytes of what was deleted more than ``older_than`` ago: for good."""
-        _require_admin(principal)
+        _require(principal, Right.ADMIN)
         now = clock.now_us()
         before = now - older_than // timedelta(microseconds=1)
         act = Act(principal.name, f"deleted more than {older_than} ago", now)
@@ -122,7 +126,6 @@ class LifecycleService:
     def _act(
         self, principal: Principal, kind: str, target: Target, reason: str, change: _Change
     ) -> int:
-        _require_admin(principal)
         at_us = clock.now_us()
         entry = LedgerEntry(
             act=kind,
@@ -163,6 +166,6 @@ def _target(ref: ResourceRef) -> Target:
     return Target(*describe(ref).split("/"))
 
 
-def _require_admin(principal: Principal) -> None:
-    if Right.ADMIN not in principal.rights:
+def _require(principal: Principal, right: Right) -> None:
+    if right not in principal.rights:
         raise ForbiddenError(f"{principal.name} may not change or delete what is stored")

@@ -122,7 +122,7 @@ def test_only_what_the_list_names_is_given(path, web):
     url = httpx.URL(str(web.base_url)).copy_with(raw_path=f"/viewer/{path}".encode())
     answer = web.send(httpx.Request("GET", url, headers={"Host": url.netloc.decode()}))
     assert "for nobody" not in answer.text
-    assert answer.status_code == 404
+    assert answer.status_code in (400, 404)
 
 
 def test_names_with_a_digest_are_kept_and_others_asked_for_again(web):
@@ -200,9 +200,10 @@ def test_the_settings_lead_to_this_archive_by_path_alone(web):
     [
         ("/room", "/room"),
         ("/a/b/", "/a/b"),
-        ("//elsewhere.example/x", "/elsewhere.example/x"),
-        ('/r"><script>', "/r%22%3E%3Cscript%3E"),
-        ("/r';alert(1)//", "/r%27%3Balert%281%29"),
+        # What is no plain path is not believed.
+        ("//elsewhere.example/x", ""),
+        ('/r"><script>', ""),
+        ("/r';alert(1)//", ""),
     ],
 )
 def test_behind_a_proxy_page_and_settings_have_its_path(prefix, seen, web):

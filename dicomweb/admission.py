@@ -1,0 +1,130 @@
+"""What a request must be before anything looks at it: well-formed, and addressed to us.
+
+Everything behind this reads paths and query strings that are UTF-8 without NUL, and knows how
+the asker reached the server.
+"""
+
+import re
+import urllib.parse
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Final
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from archive.config import Config
+from dicomweb.forwarded import Network, Reached, is_host, is_trusted, reached
+from dicomweb.responses import problem
+
+REACHED_KEY: Final = "fileroom.reached"
+# Lists of UIDs make long URLs: this holds a thousand of them.
+LONGEST_URL_BYTES: Final = 60 * 1024
+# Below these a slash too many names the same resource, for a client joins paths as it can.
+_TOLERANT: Final = re.compile(r"/+(?:dicom-web|wado|api|health|metrics)(?:/|$)")
+_SLASHES: Final = re.compile(r"/{2,}")
+_BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_PLAIN: Final = re.compile(rb"[\x21-\x24\x26-\x7e]*")
+
+
+class Admission:
+    """Turns away what is malformed, and puts paths into one form.
+
+    Parameters
+    ----------
+    app
+        What answers the rest.
+    config
+        The settings: the public URL, and which proxies are believed.
+    """
+
+    def __init__(self, app: ASGIApp, config: Config) -> None:
+        self._app = app
+        self._proxies: Sequence[Network] = config.http.proxies
+        self._public = _public(config.archive.public_url)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "http" and (fault := self._fault(scope)):
+            status, detail = fault
+            await problem(status, detail)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _fault(self, scope: Scope) -> tuple[HTTPStatus, str] | None:
+        raw, query = scope.get("raw_path") or scope["path"].encode(), scope["query_string"]
+        if len(raw) + len(query) > LONGEST_URL_BYTES:
+            return HTTPStatus.REQUEST_URI_TOO_LONG, (
+                f"URLs are read up to {LONGEST_URL_BYTES} bytes; ask for less at once"
+            )
+        for part, name in ((raw, "path"), (query, "query")):
+            if wrong := _malformed(part):
+                return HTTPStatus.BAD_REQUEST, f"the {name} of the URL {wrong}"
+        hosts = Headers(scope=scope).getlist("host")
+        if wrong := _wrong_host(hosts, scope["http_version"]):
+            return HTTPStatus.BAD_REQUEST, wrong
+        self._place(scope, hosts)
+        return None
+
+    def _place(self, scope: Scope, hosts: list[str]) -> None:
+        peer = scope["client"][0] if scope.get("client") else ""
+        host = hosts[0] if hosts and hosts[0] else _own_address(scope)
+        told = reached(
+            scope["scheme"],
+            host,
+            Headers(scope=scope),
+            trusted=is_trusted(peer, self._proxies),
+        )
+        place = self._public or told
+        scope[REACHED_KEY] = place
+        scope["path"] = _normal_path(scope["path"], place.prefix)
+
+
+def _malformed(part: bytes) -> str:
+    if _PLAIN.fullmatch(part):
+        return ""
+    if _BAD_ESCAPE.search(part):
+        return "holds a % that no two hexadecimal digits follow; write it %25"
+    plain = urllib.parse.unquote_to_bytes(part)
+    if b"\0" in plain:
+        return "holds a NUL character"
+    try:
+        plain.decode()
+    except UnicodeDecodeError:
+        return "is not UTF-8 (RFC 3986 §2.5)"
+    return ""
+
+
+def _wrong_host(hosts: list[str], http_version: str) -> str:
+    """Return what is wrong with the Host header (RFC 9112 §3.2)."""
+    if not hosts and http_version == "1.1":
+        return "the request has no Host header"
+    if len(hosts) > 1:
+        return "the request has several Host headers"
+    if hosts and hosts[0] and not is_host(hosts[0]):
+        return "the Host header is neither a name nor an address, with or without a port"
+    return ""
+
+
+def _own_address(scope: Scope) -> str:
+    name, port = scope.get("server") or ("localhost", None)
+    if ":" in name:
+        name = f"[{name}]"
+    return f"{name}:{port}" if port else name
+
+
+def _normal_path(path: str, prefix: str) -> str:
+    """Return a path without the proxy's prefix, should it be there, and doubled slashes."""
+    if prefix and path.startswith(prefix + "/"):
+        path = path[len(prefix) :]
+    if _TOLERANT.match(path):
+        path = _SLASHES.sub("/", path).rstrip("/")
+    return path
+
+
+def _public(url: str) -> Reached | None:
+    if not url:
+        return None
+    scheme, _, rest = url.rstrip("/").partition("://")
+    host, slash, prefix = rest.partition("/")
+    return Reached(scheme, host, slash + prefix)
