@@ -19,6 +19,7 @@ from archive.render.pool import RenderPool
 from archive.render.service import RenderService
 from archive.retrieve.service import RetrieveService
 from storage.index import clock
+from storage.index.candidates import CandidateSearch
 from storage.index.engine import IndexEngine
 from storage.index.insertion import InstanceInserter
 from storage.index.lifecycle import InstanceLifecycle
@@ -99,7 +100,7 @@ def open_archive(config: Config, *, render_address: str | None = None) -> Archiv
     return Archive(
         config=config,
         ingest=IngestService(objects, inserter),
-        query=QueryService(IndexSearch(engine)),
+        query=QueryService(IndexSearch(engine), CandidateSearch(engine)),
         retrieve=retrieve,
         render=RenderService(
             retrieve, _pool(config, render_address), BoundedCache(config.render.cache_bytes)

@@ -2,9 +2,11 @@
 
 import re
 import unicodedata
+from collections.abc import Mapping
 from typing import Final
 
 _DATE: Final = re.compile(r"(\d{4})[.\-]?(\d{2})[.\-]?(\d{2})")
+_NAME_GROUPS: Final = ("Alphabetic", "Ideographic", "Phonetic")
 _TIME: Final = re.compile(r"(\d{2}):?(?:(\d{2}):?(?:(\d{2})(?:\.(\d{1,6}))?)?)?")
 
 
@@ -57,3 +59,29 @@ def normalise_time(value: str) -> str:
     if hours > "23" or (minutes or "00") > "59" or (seconds or "00") > "60":
         return ""
     return f"{hours}{minutes or '00'}{seconds or '00'}.{(fraction or '').ljust(6, '0')}"
+
+
+def number_text(value: float) -> str:
+    """Return a number as the index compares it: ``5`` for 5 and 5.0."""
+    whole = isinstance(value, int) or value.is_integer()
+    return str(int(value)) if whole else repr(value)
+
+
+def joined_name(name: Mapping[str, object]) -> str:
+    """Return the component groups of a JSON person name joined with ``=`` (PS3.5 §6.2.1)."""
+    groups = (name.get(group) for group in _NAME_GROUPS)
+    joined = "=".join(group if isinstance(group, str) else "" for group in groups)
+    return joined.rstrip("=")
+
+
+def term_value(value: object, vr: str) -> str:
+    """Return one value of an element of the DICOM JSON Model as terms hold it; "" for none."""
+    if isinstance(value, str):
+        if vr == "DA":
+            return normalise_date(value) or normalise_text(value)
+        if vr == "TM":
+            return normalise_time(value) or normalise_text(value)
+        return normalise_text(value)
+    if isinstance(value, int | float):
+        return number_text(value)
+    return name_key(joined_name(value)) if isinstance(value, Mapping) else ""

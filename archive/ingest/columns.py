@@ -21,6 +21,16 @@ Attributes = Mapping[str, Mapping[str, Any]]
 _INT64 = 1 << 63
 _INT32 = 1 << 31
 
+# The attributes whose values are columns: nothing else of them need be kept for searches.
+COLUMN_TAGS = frozenset([
+    "0020000D", "00100010", "00100020", "00100021", "00100030", "00100040", "00080020",
+    "00080030", "00080050", "00200010", "00081030", "00080090", "0020000E", "00080060",
+    "00200011", "0008103E", "00080021", "00080031", "00180015", "00181030", "00081010",
+    "00080070", "00400244", "00400245", "00400253", "00080018", "00080016", "00200013",
+    "00080023", "00080033", "00080022", "00200012", "00280010", "00280011", "00280100",
+    "00280008",
+])  # fmt: skip
+
 _STUDY_TAGS = frozenset(
     tag for tag, level in LEVEL_OF.items() if level in (Level.PATIENT, Level.STUDY)
 )

@@ -12,6 +12,7 @@ from archive.dicom.bulk_table import BulkTable
 from archive.dicom.instance import ParsedInstance
 from archive.dicom.transfer_syntax import transfer_syntax
 from archive.ingest.columns import instance_columns, series_row, study_row
+from archive.ingest.terms import terms_of
 from storage.index.rows import InstanceRow, NewInstance, Source
 from storage.objects.base import Buffer, Spool
 
@@ -87,4 +88,5 @@ def new_instance(parsed: ParsedInstance, arrival: Arrival) -> NewInstance:
         ),
         source=arrival.source,
         source_key=arrival.source_key,
+        terms=terms_of(parsed.attributes),
     )

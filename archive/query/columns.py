@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
+from archive.query.request import Level
+
 
 class Matching(Enum):
     """How a key's value is compared (PS3.4 §C.2.2.2)."""
@@ -43,6 +45,8 @@ _STUDY: Final[dict[Path, IndexColumn]] = {
     ("00080090",): IndexColumn("study.referring_physician_name_key", Matching.NAME),
     ("00080061",): IndexColumn("study_modality.modality", Matching.CODE),
     ("00080062",): IndexColumn("instance.sop_class_uid", Matching.UID),
+    ("00201206",): IndexColumn("study.number_of_series", Matching.NUMBER),
+    ("00201208",): IndexColumn("study.number_of_instances", Matching.NUMBER),
 }
 _SERIES: Final[dict[Path, IndexColumn]] = {
     ("0020000E",): IndexColumn("series.series_instance_uid", Matching.UID),
@@ -58,8 +62,7 @@ _SERIES: Final[dict[Path, IndexColumn]] = {
     ("00400244",): IndexColumn("series.procedure_step_start_date", Matching.DATE),
     ("00400245",): IndexColumn("series.procedure_step_start_time", Matching.TIME),
     ("00400253",): IndexColumn("series.procedure_step_id", Matching.EXACT),
-    ("00400275", "00400009"): IndexColumn("series.scheduled_step_id", Matching.EXACT),
-    ("00400275", "00401001"): IndexColumn("series.requested_procedure_id", Matching.EXACT),
+    ("00201209",): IndexColumn("series.number_of_instances", Matching.NUMBER),
 }
 _INSTANCE: Final[dict[Path, IndexColumn]] = {
     ("00080018",): IndexColumn("instance.sop_instance_uid", Matching.UID),
@@ -86,6 +89,12 @@ PATIENT_COLUMNS: Final[dict[Path, IndexColumn]] = {
     ("00100040",): IndexColumn("patient.patient_sex", Matching.CODE),
 }
 
+# The same for everything that is stored here: Instance Availability.
+COMPUTED: Final = {"00080056": "ONLINE"}
+# Never matched, wherever they are given: they say how others are written, or where to retrieve
+# (PS3.4 §C.2.2.2, §C.4.1.1.3).
+NEVER_MATCHED: Final = frozenset({"00080005", "00080052", "00080054", "00080201", "00081190"})
+
 # Dates and the times that belong to them, for combined matching.
 DATE_TIME_PAIRS: Final = (
     ("study.study_date", "study.study_time"),
@@ -93,3 +102,11 @@ DATE_TIME_PAIRS: Final = (
     ("series.procedure_step_start_date", "series.procedure_step_start_time"),
     ("instance.content_date", "instance.content_time"),
 )
+
+# The tables whose columns matches of a level can be sorted by.
+ORDER_COLUMNS: Final = {
+    Level.PATIENT: frozenset({"patient"}),
+    Level.STUDY: frozenset({"study"}),
+    Level.SERIES: frozenset({"study", "series"}),
+    Level.INSTANCE: frozenset({"study", "series", "instance"}),
+}

@@ -1,36 +1,140 @@
-"""Keys to predicates: all attribute matching of PS3.4 §C.2.2.2 lives here.
+"""Keys to predicates: all attribute matching of PS3.4 §C.2.2.2 is decided here.
+
+A key whose attribute has a column becomes a predicate on it. Any other becomes two things: a
+predicate on the terms of series, which narrows the candidates, and a test of the stored JSON,
+which decides (`archive/query/residual.py`).
 
 Decisions where the standard leaves room: names and descriptions are compared without regard
 to case and accents; a name matches by any of its component groups; identifiers and codes are
 compared as they are. A time of lower precision means all of that minute, or hour.
 """
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from archive.dicom.normalise import name_key, normalise_date, normalise_text, normalise_time
+from archive.dicom.moments import days_apart
+from archive.dicom.normalise import name_key, normalise_text, number_text
+from archive.dicom.phonetic import is_prefix, name_words, sounds
 from archive.errors import InvalidRequestError
 from archive.identity import require_uid
 from archive.query.columns import (
     COLUMNS,
+    COMPUTED,
     DATE_TIME_PAIRS,
+    NEVER_MATCHED,
     PATIENT_COLUMNS,
     IndexColumn,
     Matching,
 )
+from archive.query.comparing import NUMBER_VRS, UNMATCHABLE_VRS, pattern
+from archive.query.forms import (
+    EMPTY,
+    Bounds,
+    date_bounds,
+    has_wildcard,
+    is_range,
+    is_universal,
+    listed,
+    time_bounds,
+)
 from archive.query.request import Level, SearchKey, SearchRequest
+from archive.query.residual import DATE_TIME_TAGS, Residual, residual_of, vr_of
 from storage.index.predicates import (
     AnyOf,
     Between,
     BetweenMoments,
+    Empty,
     Like,
+    Nothing,
     OneOf,
     Predicate,
+    SeriesHas,
+    SeriesLacks,
+    table_of,
 )
 
-_DATE_FORM = "expected YYYYMMDD, or a range FROM-TO, FROM- or -TO (PS3.5 §6.2)"
-_TIME_FORM = "expected HHMMSS.FFFFFF or less of it, or a range FROM-TO, FROM- or -TO"
-_LONGEST_VALUE = 4096
+_LONGEST_VALUE: Final = 4096
+_SOUND_PREFIX: Final = "~"
+# Zones lie at most 26 hours apart: a day in one touches two days on each side in another.
+_ZONE_DAYS: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a search is carried out.
+
+    Parameters
+    ----------
+    predicates
+        What the index can decide, or narrow.
+    residual
+        What the stored JSON decides; None when the index decides everything.
+    ignored
+        Keys that take no part in matching, dotted, in the order asked.
+    paths
+        Where the residual looks, as far as terms tell whether instances differ there.
+    is_constant
+        Whether one instance can speak for its series, where those paths do not vary.
+    """
+
+    predicates: tuple[Predicate, ...]
+    residual: Residual | None
+    ignored: tuple[str, ...]
+    paths: tuple[tuple[str, ...], ...] = ()
+    is_constant: bool = True
+
+
+def plan_of(request: SearchRequest) -> Plan:
+    """Return how ``request`` is carried out.
+
+    Raises
+    ------
+    InvalidRequestError
+        If a value is not of its attribute's form; the text names both.
+    """
+    predicates: list[Predicate] = []
+    left: list[SearchKey] = []
+    ignored: list[str] = []
+    together = _decided_together(request)
+    for key in request.keys:
+        if any(is_universal(value) for value in key.values) or key.path[0] in NEVER_MATCHED:
+            continue
+        _require_length(key)
+        column = column_of(key, request.level)
+        if key.path in together:
+            left.append(key)
+            predicates += _narrowing_of_pair(key, column, request)
+        elif column is not None and _decided_by_column(key, column, request):
+            predicates += _by_column(key, column, request)
+        elif key.path[0] in COMPUTED and len(key.path) == 1:
+            predicates += _by_computed(key)
+        elif _is_matchable(key, request):
+            left.append(key)
+            predicates += _narrowing(key, column, request)
+        else:
+            ignored.append(key.name)
+    if request.combined_date_time:
+        predicates = _combined(predicates)
+    of_columns = {key.path: column_of(key, request.level) for key in left}
+    return Plan(
+        tuple(predicates),
+        residual_of(left, request),
+        tuple(ignored),
+        # What has a column of the study or series is decided by its first instance, as there.
+        paths=tuple(path for path, column in of_columns.items() if column is None),
+        is_constant=not _speaks_of_instances(predicates, of_columns.values()),
+    )
+
+
+def _speaks_of_instances(
+    predicates: Iterable[Predicate], columns: Iterable[IndexColumn | None]
+) -> bool:
+    names = [column.name for column in columns if column is not None]
+    return any(name.startswith("instance.") for name in names) or any(
+        table_of(predicate) == "instance" for predicate in predicates
+    )
 
 
 def column_of(key: SearchKey, level: Level) -> IndexColumn | None:
@@ -40,52 +144,51 @@ def column_of(key: SearchKey, level: Level) -> IndexColumn | None:
     return COLUMNS.get(key.path)
 
 
-def is_universal(value: str) -> bool:
-    """Tell whether a value matches everything (PS3.4 §C.2.2.2.3)."""
-    return not value.strip("*")
-
-
-def ignored_keys(request: SearchRequest) -> tuple[str, ...]:
-    """Return the keys that take no part in matching, dotted, in the order asked."""
-    return tuple(
-        ".".join(key.path)
-        for key in request.keys
-        if not is_universal(key.value) and column_of(key, request.level) is None
-    )
-
-
-def predicates_of(request: SearchRequest) -> tuple[Predicate, ...]:
-    """Return what a match must meet.
-
-    Raises
-    ------
-    InvalidRequestError
-        If a value is not of its attribute's form; the text names both.
-    """
-    predicates = [
-        predicate
-        for key in request.keys
-        if not is_universal(key.value)
-        and (column := column_of(key, request.level)) is not None
-        and (predicate := _predicate(key, column)) is not None
-    ]
-    return _combined(predicates) if request.combined_date_time else tuple(predicates)
-
-
-def _predicate(key: SearchKey, column: IndexColumn) -> Predicate | None:
-    if len(key.value) > _LONGEST_VALUE and column.matching is not Matching.UID:
+def _require_length(key: SearchKey) -> None:
+    column = COLUMNS.get(key.path)
+    is_uid_list = column is not None and column.matching is Matching.UID
+    if not is_uid_list and any(len(value) > _LONGEST_VALUE for value in key.values):
         raise InvalidRequestError(
-            f"the value of {_name(key)} is longer than {_LONGEST_VALUE} characters"
+            f"the value of {key.name} is longer than {_LONGEST_VALUE} characters"
         )
-    return _MATCHERS[column.matching](key, column.name)
 
 
-def _name(key: SearchKey) -> str:
-    return ".".join(key.path)
+def _decided_by_column(key: SearchKey, column: IndexColumn, request: SearchRequest) -> bool:
+    if _asks_empty(key, request):
+        return True
+    if column.matching is Matching.NAME:
+        return not request.fuzzy
+    return request.zone is None or column.matching not in (Matching.DATE, Matching.TIME)
 
 
-def _listed(value: str) -> list[str]:
-    return [part.strip() for part in value.replace(",", "\\").split("\\")]
+def _asks_empty(key: SearchKey, request: SearchRequest) -> bool:
+    return request.empty_values and key.value.strip() == EMPTY
+
+
+def _is_matchable(key: SearchKey, request: SearchRequest) -> bool:
+    if key.path[-1].startswith(("0000", "0002")):
+        return False
+    return _asks_empty(key, request) or vr_of(key.path[-1]) not in UNMATCHABLE_VRS
+
+
+# -- attributes with a column ------------------------------------------------------------------
+
+
+def _by_column(
+    key: SearchKey, column: IndexColumn, request: SearchRequest
+) -> Iterable[Predicate]:
+    if _asks_empty(key, request):
+        return [Empty(column.name)]
+    if request.multiple_values and column.name == "study_modality.modality":
+        return [OneOf(column.name, (value,)) for value in listed(key.value) if value]
+    predicate = _MATCHERS[column.matching](key, column.name)
+    return [] if predicate is None else [predicate]
+
+
+def _by_computed(key: SearchKey) -> Iterable[Predicate]:
+    value = COMPUTED[key.path[0]]
+    matches = any(pattern(asked.strip()).fullmatch(value) for asked in key.values)
+    return [] if matches else [Nothing()]
 
 
 def _any(predicates: Sequence[Predicate]) -> Predicate | None:
@@ -94,146 +197,86 @@ def _any(predicates: Sequence[Predicate]) -> Predicate | None:
     return AnyOf(tuple(predicates))
 
 
-# -- identifiers and numbers -------------------------------------------------------------------
-
-
 def _uids(key: SearchKey, column: str) -> Predicate | None:
-    values = [value for value in _listed(key.value) if value]
+    values = [uid for value in key.values for uid in listed(value) if uid]
     if "*" in values:
         return None
-    return OneOf(column, tuple(require_uid(value, _name(key)) for value in values))
+    return OneOf(column, tuple(require_uid(value, key.name) for value in values))
 
 
 def _numbers(key: SearchKey, column: str) -> Predicate:
+    asked = [part for value in key.values for part in listed(value) if part]
     try:
-        values = tuple(int(value) for value in _listed(key.value) if value)
+        values = tuple(int(value) for value in asked)
     except ValueError as error:
         raise InvalidRequestError(
-            f"{_name(key)}={key.value!r} is not an integer (VR IS, PS3.5 §6.2)"
+            f"{key.name}={key.value!r} is not an integer (VR IS, PS3.5 §6.2)"
         ) from error
     if any(not -(2**63) <= value < 2**63 for value in values):
-        raise InvalidRequestError(f"{_name(key)}={key.value!r} is too large")
+        raise InvalidRequestError(f"{key.name}={key.value!r} is too large")
     return OneOf(column, values)
-
-
-# -- text --------------------------------------------------------------------------------------
 
 
 def _texts(column: str, values: Sequence[str]) -> Predicate | None:
     kept = [value for value in values if value]
     if any(is_universal(value) for value in kept):
         return None
-    plain = tuple(value for value in kept if not _has_wildcard(value))
+    plain = tuple(value for value in kept if not has_wildcard(value))
     found: list[Predicate] = [OneOf(column, plain)] if plain else []
-    found += [Like(column, value) for value in kept if _has_wildcard(value)]
+    found += [Like(column, value) for value in kept if has_wildcard(value)]
     return _any(found)
-
-
-def _has_wildcard(value: str) -> bool:
-    return "*" in value or "?" in value
 
 
 def _named(column: str, value: str) -> Predicate:
     """Match any component group; the key holds them joined by "="."""
-    pattern = name_key(value)
-    if "=" in pattern:
-        return Like(column, "=".join(group or "*" for group in pattern.split("=")))
-    if pattern.startswith("*") and pattern.endswith("*"):
-        return Like(column, pattern)
-    ends = [""] if pattern.endswith("*") else ["", "=*"]
-    starts = [""] if pattern.startswith("*") else ["", "*="]
+    key = name_key(value)
+    if "=" in key:
+        # Groups behind those that were asked for may hold anything.
+        whole = "=".join(group or "*" for group in key.split("="))
+        return AnyOf((Like(column, whole), Like(column, f"{whole}=*")))
+    if key.startswith("*") and key.endswith("*"):
+        return Like(column, key)
+    ends = [""] if key.endswith("*") else ["", "=*"]
+    starts = [""] if key.startswith("*") else ["", "*="]
     found: list[Predicate] = []
     for start in starts:
         for end in ends:
-            whole = start + pattern + end
+            whole = start + key + end
             found.append(
-                Like(column, whole) if _has_wildcard(whole) else OneOf(column, (whole,))
+                Like(column, whole) if has_wildcard(whole) else OneOf(column, (whole,))
             )
     return found[0] if len(found) == 1 else AnyOf(tuple(found))
 
 
-# -- dates and times ---------------------------------------------------------------------------
+def _dates(key: SearchKey, column: str) -> Predicate | None:
+    return _any(_betweens(column, [b for v in key.values for b in date_bounds(key.name, v)]))
 
 
-def _bounds(value: str) -> tuple[str, str] | None:
-    """Split a range; None when it is a single value (PS3.4 §C.2.2.2.5)."""
-    low, dash, high = value.partition("-")
-    return (low.strip(), high.strip()) if dash else None
+def _times(key: SearchKey, column: str) -> Predicate | None:
+    return _any(_betweens(column, [b for v in key.values for b in time_bounds(key.name, v)]))
 
 
-def _dates(key: SearchKey, column: str) -> Predicate:
-    bounds = _bounds(key.value.strip())
-    if bounds is None:
-        return OneOf(column, tuple(_date(key, value) for value in _listed(key.value)))
-    low, high = bounds
-    if not low and not high:
-        raise InvalidRequestError(f"{_name(key)}={key.value!r} is no range: {_DATE_FORM}")
-    return Between(column, _date(key, low) if low else None, _date(key, high) if high else None)
-
-
-def _date(key: SearchKey, value: str) -> str:
-    date = normalise_date(value)
-    if not date or len(value.strip()) not in (8, 10):
-        raise InvalidRequestError(f"{_name(key)}={value!r} is not a date: {_DATE_FORM}")
-    return date
-
-
-def _times(key: SearchKey, column: str) -> Predicate:
-    bounds = _bounds(key.value.strip())
-    low, high = (key.value, key.value) if bounds is None else bounds
-    if not low and not high:
-        raise InvalidRequestError(f"{_name(key)}={key.value!r} is no range: {_TIME_FORM}")
-    return Between(
-        column,
-        _time(key, low, "00") if low else None,
-        _time(key, high, "59") if high else None,
-    )
-
-
-def _time(key: SearchKey, value: str, filling: str) -> str:
-    """Return a bound: what is missing becomes the least, or the greatest, it can be."""
-    digits = value.strip().replace(":", "")
-    whole, _, fraction = digits.partition(".")
-    padded = whole + filling * ((6 - len(whole)) // 2)
-    fraction = fraction.ljust(6, "0" if filling == "00" else "9")
-    time = normalise_time(f"{padded}.{fraction}")
-    if not time or len(whole) not in (2, 4, 6) or not (whole + fraction).isdigit():
-        raise InvalidRequestError(f"{_name(key)}={value!r} is not a time: {_TIME_FORM}")
-    return time
-
-
-def _combined(predicates: Sequence[Predicate]) -> tuple[Predicate, ...]:
-    """Join the range of a date and that of its time into one of moments."""
-    joined = list(predicates)
-    ranges = {p.column: p for p in predicates if isinstance(p, Between)}
-    for date_column, time_column in DATE_TIME_PAIRS:
-        date, time = ranges.get(date_column), ranges.get(time_column)
-        if date is not None and time is not None:
-            joined.remove(time)
-            joined.append(_moments(date, time))
-    return tuple(joined)
-
-
-def _moments(date: Between, time: Between) -> BetweenMoments:
-    low = None if date.low is None else (date.low, time.low or "")
-    high = None if date.high is None else (date.high, time.high or "~")
-    return BetweenMoments(date.column, time.column, low, high)
+def _betweens(column: str, bounds: Sequence[tuple[str | None, str | None]]) -> list[Predicate]:
+    days = tuple(low for low, high in bounds if low is not None and low == high)
+    found: list[Predicate] = [OneOf(column, days)] if days else []
+    found += [Between(column, low, high) for low, high in bounds if low is None or low != high]
+    return found
 
 
 def _names(key: SearchKey, column: str) -> Predicate | None:
-    return _any([_named(column, value) for value in key.value.split("\\") if value])
+    return _any([_named(column, value) for value in key.values if value])
 
 
 def _codes(key: SearchKey, column: str) -> Predicate | None:
-    return _texts(column, _listed(key.value.strip()))
+    return _texts(column, [part for value in key.values for part in listed(value)])
 
 
 def _exact(key: SearchKey, column: str) -> Predicate | None:
-    return _texts(column, [value.strip() for value in key.value.split("\\")])
+    return _texts(column, [value.strip() for value in key.values])
 
 
 def _folded(key: SearchKey, column: str) -> Predicate | None:
-    return _texts(column, [normalise_text(value) for value in key.value.split("\\")])
+    return _texts(column, [normalise_text(value) for value in key.values])
 
 
 _MATCHERS: Final[dict[Matching, Callable[[SearchKey, str], Predicate | None]]] = {
@@ -246,3 +289,144 @@ _MATCHERS: Final[dict[Matching, Callable[[SearchKey, str], Predicate | None]]] =
     Matching.EXACT: _exact,
     Matching.TEXT: _folded,
 }
+
+
+# -- attributes without, or that a column cannot decide ----------------------------------------
+
+
+def _narrowing(
+    key: SearchKey, column: IndexColumn | None, request: SearchRequest
+) -> Iterable[Predicate]:
+    """Return a condition that every match meets, and few others."""
+    if _asks_empty(key, request):
+        return [SeriesLacks(key.path)]
+    if column is None and vr_of(key.path[-1]) != "PN":
+        return [_terms(key, request)]
+    if column is None or column.matching is Matching.NAME:
+        return [_name_terms(key, column, request)]
+    if column.matching is Matching.DATE:
+        found: list[Predicate] = [
+            Between(column.name, *bounds) for bounds in _date_bounds(key, request)
+        ]
+        return found if len(found) == 1 else [AnyOf(tuple(found))]
+    return []
+
+
+def _date_bounds(key: SearchKey, request: SearchRequest) -> list[Bounds]:
+    """Return the days a key covers, those of every other zone with them if one was asked."""
+    bounds = [b for value in key.values for b in date_bounds(key.name, value)]
+    if request.zone is None:
+        return bounds
+    return [
+        (
+            None if low is None else days_apart(low, -_ZONE_DAYS),
+            None if high is None else days_apart(high, _ZONE_DAYS),
+        )
+        for low, high in bounds
+    ]
+
+
+def _terms(key: SearchKey, request: SearchRequest) -> SeriesHas:
+    vr = vr_of(key.path[-1])
+    if vr == "DA":
+        return SeriesHas(key.path, ranges=tuple(_date_bounds(key, request)))
+    if vr == "TM" and request.zone is None:
+        ranges = tuple(b for value in key.values for b in time_bounds(key.name, value))
+        return SeriesHas(key.path, ranges=ranges)
+    if vr in ("DT", "TM"):
+        return SeriesHas(key.path, ranges=((None, None),))
+    asked = [form for value in key.values for form in _term_forms(value, vr)]
+    return SeriesHas(
+        key.path,
+        values=tuple(dict.fromkeys(form for form in asked if not has_wildcard(form))),
+        patterns=tuple(dict.fromkeys(form for form in asked if has_wildcard(form))),
+    )
+
+
+def _term_forms(value: str, vr: str) -> Iterable[str]:
+    """Yield the terms that may stand for a value that was asked for."""
+    if vr == "AT":
+        yield from (re.sub(r"[(),\s]", "", part).lower() for part in value.split("\\"))
+        return
+    yield normalise_text(value)
+    yield from (normalise_text(part) for part in listed(value))
+    if vr in NUMBER_VRS or not vr:
+        yield from _number_forms(listed(value))
+    if not vr:
+        yield name_key(value)
+
+
+def _number_forms(parts: Iterable[str]) -> Iterable[str]:
+    for part in parts:
+        try:
+            yield number_text(float(part))
+        except (ValueError, OverflowError):
+            continue
+
+
+def _name_terms(
+    key: SearchKey, column: IndexColumn | None, request: SearchRequest
+) -> Predicate:
+    literal: list[Predicate] = []
+    if column is not None:
+        literal += [_named(column.name, value) for value in key.values if value]
+    else:
+        asked = [name_key(value) for value in key.values]
+        literal.append(SeriesHas(key.path, patterns=tuple(f"*{value}*" for value in asked)))
+    if request.fuzzy:
+        literal += [_sounding(key, value) for value in key.values]
+    return literal[0] if len(literal) == 1 else AnyOf(tuple(literal))
+
+
+def _sounding(key: SearchKey, value: str) -> Predicate:
+    """Return that some word of the name sounds like the longest that was asked for."""
+    words = name_words(name_key(value))
+    if not words:
+        return Nothing()
+    word = max(words, key=len)
+    begins = (f"w:{word}*",) if is_prefix(word) else ()
+    return SeriesHas(key.path, (f"w:{word}", *sounds(word)), begins, prefix=_SOUND_PREFIX)
+
+
+# -- dates with their times --------------------------------------------------------------------
+
+
+def _decided_together(request: SearchRequest) -> frozenset[tuple[str, ...]]:
+    """Return the ranges of dates and times that are one range of moments, not both columns."""
+    keys = {key.path: key for key in request.keys if is_range(key.value)}
+    found: set[tuple[str, ...]] = set()
+    for path in keys if request.combined_date_time else ():
+        time_tag = DATE_TIME_TAGS.get(path[-1])
+        time_path = (*path[:-1], time_tag) if time_tag else ()
+        columns = [COLUMNS.get(path), COLUMNS.get(time_path)]
+        if time_path in keys and (request.zone is not None or None in columns):
+            found |= {path, time_path}
+    return frozenset(found)
+
+
+def _narrowing_of_pair(
+    key: SearchKey, column: IndexColumn | None, request: SearchRequest
+) -> Iterable[Predicate]:
+    # The time alone says nothing: on the first day it may be later than the last one's.
+    if key.path[-1] not in DATE_TIME_TAGS:
+        return []
+    return _narrowing(key, column, request)
+
+
+def _combined(predicates: list[Predicate]) -> list[Predicate]:
+    """Join the range of a date and that of its time into one of moments."""
+    joined = list(predicates)
+    ranges = {p.column: p for p in predicates if isinstance(p, Between)}
+    for date_column, time_column in DATE_TIME_PAIRS:
+        date, time = ranges.get(date_column), ranges.get(time_column)
+        if date is not None and time is not None:
+            # The date stays: its index narrows.
+            joined.remove(time)
+            joined.append(_moments(date, time))
+    return joined
+
+
+def _moments(date: Between, time: Between) -> BetweenMoments:
+    low = None if date.low is None else (date.low, time.low or "")
+    high = None if date.high is None else (date.high, time.high or "~")
+    return BetweenMoments(date.column, time.column, low, high)

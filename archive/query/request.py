@@ -25,10 +25,39 @@ class SearchKey:
     value
         The value as asked, undecoded: lists, wildcards and ranges still in it. Empty
         means universal matching (PS3.4 §C.2.2.2.3).
+    alternatives
+        Further values, where the key was given more than once: any of them may match.
     """
 
     path: tuple[str, ...]
     value: str
+    alternatives: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The path, dotted."""
+        return ".".join(self.path)
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """Every value that was asked for."""
+        return (self.value, *self.alternatives)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One column to sort matches by.
+
+    Parameters
+    ----------
+    tag
+        Of an attribute that has a column at the level, or above it.
+    descending
+        Greatest first.
+    """
+
+    tag: str
+    descending: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +79,16 @@ class SearchRequest:
     combined_date_time
         A date range and the time range beside it are one range of moments
         (PS3.4 §C.2.2.2.5.4); otherwise each is a range of its own.
+    fuzzy
+        Person names match by how they sound too (PS3.4 §C.2.2.2.1.1).
+    empty_values
+        A value of two quotation marks matches what is empty or absent (PS3.4 §C.2.2.2.7).
+    multiple_values
+        Each value of a list must match one of the attribute's (PS3.4 §C.2.2.2.8).
+    zone
+        Offset from UTC in minutes of the dates and times in keys; None: each study's own.
+    order
+        How to sort, before the order that the level has by itself.
     """
 
     level: Level
@@ -59,6 +98,11 @@ class SearchRequest:
     limit: int | None = None
     offset: int = 0
     combined_date_time: bool = False
+    fuzzy: bool = False
+    empty_values: bool = False
+    multiple_values: bool = False
+    zone: int | None = None
+    order: tuple[Order, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

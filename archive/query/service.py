@@ -2,16 +2,22 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 
 from archive.auth.principal import Principal, Right
-from archive.errors import ForbiddenError, storage_translated
-from archive.query import matching
-from archive.query.request import Level, Page, SearchRequest
+from archive.errors import BusyError, ForbiddenError, InvalidRequestError, storage_translated
+from archive.query.columns import COLUMNS, ORDER_COLUMNS, PATIENT_COLUMNS
+from archive.query.evaluation import Evaluation
+from archive.query.forms import is_universal
+from archive.query.matching import Plan, plan_of
+from archive.query.request import Level, Order, Page, SearchRequest
 from archive.query.returned import Match, Projection
+from storage.index.candidates import CandidateSearch
 from storage.index.search import IndexQuery, IndexSearch, SearchLevel
 
 _STUDY_UID = ("0020000D",)
 _SERIES_UID = ("0020000E",)
+_MOST_SORTED = 50_000
 
 
 class QueryService:
@@ -20,11 +26,14 @@ class QueryService:
     Parameters
     ----------
     search
-        The index.
+        The index, for what it decides.
+    candidates
+        The index, for what the stored JSON decides.
     """
 
-    def __init__(self, search: IndexSearch) -> None:
+    def __init__(self, search: IndexSearch, candidates: CandidateSearch) -> None:
         self._search = search
+        self._candidates = candidates
 
     def search(self, principal: Principal, request: SearchRequest) -> Iterator[Match]:
         """Yield every match of the window as DICOM JSON, tags ascending, in a stable order.
@@ -35,9 +44,8 @@ class QueryService:
             If a key's value is not of its form; before anything is yielded.
         """
         _require_read(principal)
-        query = _query(request)
         with storage_translated():
-            keys = self._search.keys(principal.scope, query)
+            keys = self._keys(principal, request, plan_of(request))
         return self._matches(principal, request, keys)
 
     def page(self, principal: Principal, request: SearchRequest) -> Page:
@@ -45,26 +53,54 @@ class QueryService:
         limit = request.limit
         wider = request if limit is None else replace(request, limit=limit + 1)
         _require_read(principal)
+        plan = plan_of(request)
         with storage_translated():
-            keys = self._search.keys(principal.scope, _query(wider))
+            keys = self._keys(principal, wider, plan)
         more = limit is not None and len(keys) > limit
         matches = self._matches(principal, request, keys[:limit] if more else keys)
-        return Page(tuple(matches), more=more, ignored=matching.ignored_keys(request))
+        return Page(tuple(matches), more=more, ignored=plan.ignored)
 
     def count(self, principal: Principal, request: SearchRequest) -> int:
         """Return how many matches there are, whatever the window."""
         _require_read(principal)
+        plan = plan_of(request)
         with storage_translated():
-            return self._search.count(principal.scope, _query(request))
+            if plan.residual is not None:
+                return sum(1 for _ in self._evaluation(principal, request, plan).keys())  # noqa: SIM118
+            return self._search.count(principal.scope, _query(request, plan))
 
     def ignored_keys(self, request: SearchRequest) -> tuple[str, ...]:
         """Return the keys of ``request`` that take no part in matching."""
-        return matching.ignored_keys(request)
+        return plan_of(request).ignored
+
+    def _keys(self, principal: Principal, request: SearchRequest, plan: Plan) -> list[int]:
+        if plan.residual is None:
+            return self._search.keys(principal.scope, _query(request, plan))
+        found = self._evaluation(principal, request, plan).keys()
+        if not request.order and request.level is not Level.PATIENT:
+            end = None if request.limit is None else request.offset + request.limit
+            return list(islice(found, request.offset, end))
+        # An order of its own is put upon everything that matches.
+        among = list(islice(found, _MOST_SORTED + 1))
+        if len(among) > _MOST_SORTED:
+            raise BusyError(
+                f"more than {_MOST_SORTED} matches are too many to sort; narrow the search"
+            )
+        return self._search.keys(principal.scope, _query(request, plan), among=among)
+
+    def _evaluation(
+        self, principal: Principal, request: SearchRequest, plan: Plan
+    ) -> Evaluation:
+        return Evaluation(self._candidates, principal.scope, request.level, plan)
 
     def _matches(
         self, principal: Principal, request: SearchRequest, keys: list[int]
     ) -> Iterator[Match]:
-        named = {key.path for key in request.keys if not matching.is_universal(key.value)}
+        named = {
+            key.path
+            for key in request.keys
+            if not any(is_universal(value) for value in key.values)
+        }
         projection = Projection(
             request,
             with_study=request.level in (Level.SERIES, Level.INSTANCE)
@@ -78,13 +114,30 @@ class QueryService:
                 yield projection.of(row)
 
 
-def _query(request: SearchRequest) -> IndexQuery:
+def _query(request: SearchRequest, plan: Plan) -> IndexQuery:
     return IndexQuery(
         level=SearchLevel(request.level.value),
-        predicates=matching.predicates_of(request),
+        predicates=plan.predicates,
         limit=request.limit,
         offset=request.offset,
+        order=tuple((_order_column(o, request.level), o.descending) for o in request.order),
     )
+
+
+def _order_column(order: Order, level: Level) -> str:
+    columns = PATIENT_COLUMNS if level is Level.PATIENT else COLUMNS
+    column = columns.get((order.tag,))
+    if column is None or column.name.partition(".")[0] not in ORDER_COLUMNS[level]:
+        names = sorted(
+            path[0]
+            for path, known in columns.items()
+            if len(path) == 1 and known.name.partition(".")[0] in ORDER_COLUMNS[level]
+        )
+        raise InvalidRequestError(
+            f"matches cannot be sorted by {order.tag} at level {level.value}; "
+            f"they can by {', '.join(names)}"
+        )
+    return column.name
 
 
 def _require_read(principal: Principal) -> None:

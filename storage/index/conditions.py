@@ -7,6 +7,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    Integer,
     and_,
     column,
     exists,
@@ -22,12 +23,17 @@ from storage.index.predicates import (
     AnyOf,
     Between,
     BetweenMoments,
+    Empty,
     Like,
     Nothing,
     OneOf,
     Predicate,
+    SeriesHas,
+    SeriesLacks,
+    table_of,
 )
 from storage.index.tables import metadata, study, study_modality
+from storage.index.term_conditions import series_has, series_lacks
 
 # With this many matches or fewer the text index narrows the search; with more, looking
 # through the studies in the order of the answer finds a page sooner (0.6 against 380 ms).
@@ -63,10 +69,13 @@ class Conditions:
 
     def modalities(self) -> list[ColumnElement[bool]]:
         """Return the conditions that a study has series of some modality."""
-        return [
-            exists().where(study_modality.c.study_fk == study.c.id, self._condition(predicate))
-            for predicate in self._of_modality()
-        ]
+        return [self._modality(predicate) for predicate in self._of_modality()]
+
+    def _modality(self, predicate: Predicate) -> ColumnElement[bool]:
+        of_study = study_modality.c.study_fk == study.c.id
+        if isinstance(predicate, Empty):
+            return ~exists().where(of_study)
+        return exists().where(of_study, self._condition(predicate))
 
     def single_modality(self) -> str | None:
         """Return the one modality asked for, when it is exactly one."""
@@ -86,7 +95,7 @@ class Conditions:
     def _of_modality(self) -> list[Predicate]:
         return [p for p in self._predicates if table_of(p) == "study_modality"]
 
-    def _condition(self, predicate: Predicate) -> ColumnElement[bool]:
+    def _condition(self, predicate: Predicate) -> ColumnElement[bool]:  # noqa: PLR0911 - a table
         match predicate:
             case OneOf():
                 return _column(predicate.column).in_(predicate.values)
@@ -96,12 +105,27 @@ class Conditions:
                 return _between(_column(predicate.column), predicate.low, predicate.high)
             case BetweenMoments():
                 return _between_moments(predicate)
+            case Empty():
+                return _empty(_column(predicate.column))
+            case SeriesHas():
+                return series_has(predicate, self._matches_pattern)
+            case SeriesLacks():
+                return series_lacks(predicate)
             case AnyOf():
                 return or_(*(self._condition(part) for part in predicate.predicates))
             case Nothing():
                 return false()
 
     # -- text ------------------------------------------------------------------------------
+
+    def _matches_pattern(self, found: ColumnElement[Any], pattern: str) -> ColumnElement[bool]:
+        if not self._is_sqlite:
+            return found.like(_like_pattern(pattern), escape="\\")
+        prefix = pattern.replace("?", "*").partition("*")[0]
+        condition = _glob(found, pattern)
+        if prefix:
+            condition = and_(found >= prefix, found < prefix + _LAST_CHARACTER, condition)
+        return condition
 
     def _like(self, predicate: Like) -> ColumnElement[bool]:
         found = _column(predicate.column)
@@ -142,19 +166,6 @@ class Conditions:
         return keys if len(keys) <= _SELECTIVE else None
 
 
-def table_of(predicate: Predicate) -> str:
-    """Return the name of the table that a predicate speaks of."""
-    match predicate:
-        case AnyOf():
-            return table_of(predicate.predicates[0])
-        case BetweenMoments():
-            return predicate.date_column.partition(".")[0]
-        case Nothing():
-            return ""
-        case _:
-            return predicate.column.partition(".")[0]
-
-
 def _column(name: str) -> Column[Any]:
     table_name, _, column_name = name.partition(".")
     return metadata.tables[table_name].c[column_name]
@@ -169,6 +180,10 @@ def _between(
     if high is not None:
         condition = and_(condition, found <= high)
     return condition
+
+
+def _empty(found: Column[Any]) -> ColumnElement[bool]:
+    return found.is_(None) if isinstance(found.type, Integer) else found == ""
 
 
 def _between_moments(predicate: BetweenMoments) -> ColumnElement[bool]:

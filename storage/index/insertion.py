@@ -12,6 +12,7 @@ from storage.index.engine import IndexEngine
 from storage.index.parents import ParentCache, Parents
 from storage.index.rows import Insertion, InstanceRow, NewInstance
 from storage.index.tables import instance, instance_detail, series, study
+from storage.index.terms import TermWriter
 from storage.index.totals import RELEASED, Growth, recount
 
 HELD = "held"
@@ -88,6 +89,7 @@ class InstanceInserter:
         self._engine = engine
         self._replace = replace
         self._cache = ParentCache()
+        self._terms = TermWriter()
 
     def insert(self, batch: Sequence[NewInstance]) -> list[Insertion]:
         """Insert ``batch``; return what became of each, in order.
@@ -115,6 +117,13 @@ class InstanceInserter:
         return [became[position] for position in range(len(batch))]
 
     def _insert_distinct(self, batch: Sequence[NewInstance]) -> list[Insertion]:
+        try:
+            return self._insert_in_one(batch)
+        except BaseException:
+            self._terms.forget()
+            raise
+
+    def _insert_in_one(self, batch: Sequence[NewInstance]) -> list[Insertion]:
         at_us = clock.now_us()
         with self._engine.write() as connection:
             first = changes.reserve(connection, len(batch))
@@ -126,6 +135,9 @@ class InstanceInserter:
                 arrival = _Arrival(new, parents, versions[new.instance.sop_instance_uid])
                 self._decide(arrival, decisions, change=first + position)
             _write(connection, decisions, at_us)
+            self._terms.write(
+                connection, [(parents.series_of(new).id, new.terms) for new in batch]
+            )
             changes.append(connection, first, decisions.changes, at_us)
         self._cache.learn(parents)
         return decisions.insertions

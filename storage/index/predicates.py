@@ -50,6 +50,43 @@ class BetweenMoments:
 
 
 @dataclass(frozen=True, slots=True)
+class Empty:
+    """The column holds nothing."""
+
+    column: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesHas:
+    """Some instance of the series may have one of these at a path; its JSON decides.
+
+    Parameters
+    ----------
+    path
+        Tags from the outermost sequence to the attribute.
+    values, patterns
+        Terms, and patterns as for `Like`.
+    ranges
+        First and last term, both included; None leaves a side open.
+    prefix
+        What stands before the path in the terms.
+    """
+
+    path: tuple[str, ...]
+    values: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = ()
+    ranges: tuple[tuple[str | None, str | None], ...] = ()
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesLacks:
+    """Some instance of the series may have nothing at a path; its JSON decides."""
+
+    path: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class AnyOf:
     """At least one of these holds."""
 
@@ -61,4 +98,22 @@ class Nothing:
     """No row meets this."""
 
 
-Predicate = OneOf | Like | Between | BetweenMoments | AnyOf | Nothing
+Predicate = (
+    OneOf | Like | Between | BetweenMoments | Empty | SeriesHas | SeriesLacks | AnyOf | Nothing
+)
+
+
+def table_of(predicate: Predicate) -> str:
+    """Return the name of the table that a predicate speaks of."""
+    match predicate:
+        case AnyOf():
+            tables = {table_of(part) for part in predicate.predicates}
+            return "series" if len(tables) > 1 else tables.pop()
+        case SeriesHas() | SeriesLacks():
+            return "series"
+        case BetweenMoments():
+            return predicate.date_column.partition(".")[0]
+        case Nothing():
+            return ""
+        case _:
+            return predicate.column.partition(".")[0]

@@ -1,7 +1,13 @@
 """The values that go into and come out of the index."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+
+# Dotted path and value of everything below one attribute of a data set, by its tag.
+Terms = Mapping[str, tuple[tuple[str, str], ...]]
+# The value of a path whose values differ within a series, or are too many to list.
+VARIES = "\x01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +112,13 @@ class InstanceRow:
 
 @dataclass(frozen=True, slots=True)
 class NewInstance:
-    """One instance with its parents, ready to be inserted."""
+    """One instance with its parents, ready to be inserted.
+
+    Parameters
+    ----------
+    terms
+        What its attributes without a column hold, for searches.
+    """
 
     study: StudyRow
     series: SeriesRow
@@ -114,6 +126,7 @@ class NewInstance:
     source: Source
     source_key: str
     partition: str = "public"
+    terms: Terms = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from storage.index.scope import Scope
 from storage.index.tables import (
     instance,
     instance_detail,
+    metadata,
     patient,
     series,
     study,
@@ -63,12 +64,15 @@ class IndexQuery:
         one series, or one instance, of the match.
     limit, offset
         The window of matches; ``limit`` None for all.
+    order
+        Columns of the level or above it to sort by first, and whether descending.
     """
 
     level: SearchLevel
     predicates: tuple[Predicate, ...] = ()
     limit: int | None = None
     offset: int = 0
+    order: tuple[tuple[str, bool], ...] = ()
 
 
 class IndexSearch:
@@ -83,12 +87,26 @@ class IndexSearch:
     def __init__(self, engine: IndexEngine) -> None:
         self._engine = engine
 
-    def keys(self, scope: Scope, query: IndexQuery) -> list[int]:
-        """Return the primary keys of the window of matches, in order."""
+    def keys(
+        self, scope: Scope, query: IndexQuery, *, among: Sequence[int] | None = None
+    ) -> list[int]:
+        """Return the primary keys of the window of matches, in order.
+
+        Parameters
+        ----------
+        among
+            Only these may match.
+        """
         with self._engine.read() as connection:
             statement = self._statement(connection, scope, query)
             if statement is None:
                 return []
+            if among is not None:
+                # Written out: SQLite takes 32,766 parameters, and this may be more.
+                these: BindParameter[Any] = bindparam(
+                    "among", list(among), expanding=True, literal_execute=True
+                )
+                statement = statement.where(_TABLES[query.level].c.id.in_(these))
             statement = statement.offset(query.offset or None).limit(query.limit)
             return list(connection.execute(statement).scalars())
 
@@ -119,7 +137,17 @@ class IndexSearch:
         conditions = Conditions(connection, query.predicates)
         if conditions.impossible:
             return None
-        return _KEYS[query.level](scope, conditions)
+        statement = _KEYS[query.level](scope, conditions)
+        if not query.order:
+            return statement
+        own = statement._order_by_clauses  # noqa: SLF001 - there is no public way to prepend
+        return statement.order_by(None).order_by(*(_ordered(*o) for o in query.order), *own)
+
+
+def _ordered(column_name: str, descending: bool) -> ColumnElement[Any]:
+    table_name, _, name = column_name.partition(".")
+    column = metadata.tables[table_name].c[name]
+    return column.desc() if descending else column.asc()
 
 
 # -- which rows may be seen --------------------------------------------------------------------
@@ -176,8 +204,15 @@ def _study_keys(scope: Scope, conditions: Conditions) -> Select[Any]:
 
 
 def _series_keys(scope: Scope, conditions: Conditions) -> Select[Any]:
+    return series_statement(scope, conditions, series.c.id)
+
+
+def series_statement(
+    scope: Scope, conditions: Conditions, *columns: ColumnElement[Any]
+) -> Select[Any]:
+    """Select ``columns`` of the series that may be seen and meet every condition, in order."""
     return (
-        select(series.c.id)
+        select(*columns)
         .join(study, study.c.id == series.c.study_fk)
         .where(
             _visible_study(scope),
@@ -195,8 +230,15 @@ def _series_keys(scope: Scope, conditions: Conditions) -> Select[Any]:
 
 
 def _instance_keys(scope: Scope, conditions: Conditions) -> Select[Any]:
+    return instance_statement(scope, conditions, instance.c.id)
+
+
+def instance_statement(
+    scope: Scope, conditions: Conditions, *columns: ColumnElement[Any]
+) -> Select[Any]:
+    """Select ``columns`` of the instances that may be seen and meet every condition."""
     return (
-        select(instance.c.id)
+        select(*columns)
         .join(series, series.c.id == instance.c.series_fk)
         .join(study, study.c.id == instance.c.study_fk)
         .where(
@@ -336,6 +378,12 @@ def _instance_rows(scope: Scope) -> Select[Any]:
     )
 
 
+_TABLES: Final = {
+    SearchLevel.PATIENT: patient,
+    SearchLevel.STUDY: study,
+    SearchLevel.SERIES: series,
+    SearchLevel.INSTANCE: instance,
+}
 _DETAILS: Final = {
     SearchLevel.PATIENT: _patient_rows,
     SearchLevel.STUDY: _study_rows,

@@ -169,10 +169,38 @@ series = Table(
     _count("change"),
     # DICOM JSON of the series attributes of the series' first instance.
     Column("attributes", LargeBinary, nullable=False),
+    # Its terms were never written: it was stored before there were any.
+    Column("terms_missing", Boolean, nullable=False, server_default=text("false")),
     UniqueConstraint("study_fk", "series_instance_uid"),
     Index(None, "series_instance_uid"),
     Index(None, "modality"),
     Index(None, "series_description_key"),
+    Index(
+        "ix_series_terms_missing",
+        "terms_missing",
+        sqlite_where=text("terms_missing"),
+        postgresql_where=text("terms_missing"),
+    ),
+)
+
+# Every value of every attribute that has no column of its own, once: dotted path and the value
+# as `archive.dicom.normalise.term_value` writes it.
+term = Table(
+    "term",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("path", Text, nullable=False),
+    Column("value", Text, nullable=False),
+    UniqueConstraint("path", "value"),
+)
+
+# The series in which some instance has that value: narrows what a search must look at.
+series_term = Table(
+    "series_term",
+    metadata,
+    Column("term_fk", _Key, ForeignKey("term.id"), primary_key=True),
+    Column("series_fk", _Key, ForeignKey("series.id"), primary_key=True),
+    Index(None, "series_fk"),
 )
 
 instance = Table(

@@ -14,6 +14,7 @@ from archive.ingest.columns import instance_columns, series_row, study_row
 from archive.query.request import Level, SearchKey, SearchRequest
 from archive.query.service import QueryService
 from storage.index import search as search_module
+from storage.index.candidates import CandidateSearch
 from storage.index.conditions import Conditions
 from storage.index.engine import IndexEngine
 from storage.index.insertion import InstanceInserter
@@ -167,7 +168,7 @@ def test_every_query_finds_what_the_standard_says(fresh_engine, studies, queries
 
     empty(fresh_engine)
     InstanceInserter(fresh_engine).insert([new(n, study) for n, study in enumerate(studies)])
-    service = QueryService(IndexSearch(fresh_engine))
+    service = QueryService(IndexSearch(fresh_engine), CandidateSearch(fresh_engine))
     for keys in queries:
         request = SearchRequest(
             Level.STUDY, keys=tuple(SearchKey((tag,), value) for tag, value in keys.items())

@@ -1,0 +1,125 @@
+"""Series that may match, and the instances in them: for searches the stored JSON decides."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import func, select
+
+from storage.index.conditions import Conditions
+from storage.index.engine import IndexEngine
+from storage.index.predicates import Predicate
+from storage.index.scope import Scope
+from storage.index.search import instance_statement, series_statement
+from storage.index.selection import visible
+from storage.index.tables import instance, instance_detail, series, study
+from storage.index.term_conditions import varying
+
+_PAGE: Final = 200
+# Most searches find enough in the first page; those that do not take ever larger ones.
+_FIRST_PAGE: Final = 256
+_GROWTH: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A series that meets what the index can tell, with the keys of what it belongs to."""
+
+    series: int
+    study: int
+    patient: int
+
+
+class CandidateSearch:
+    """Finds what a search must look at.
+
+    Parameters
+    ----------
+    engine
+        The index.
+    """
+
+    def __init__(self, engine: IndexEngine) -> None:
+        self._engine = engine
+
+    def series(
+        self, scope: Scope, predicates: Sequence[Predicate]
+    ) -> Iterator[list[Candidate]]:
+        """Yield the candidates page by page, in the order of answers."""
+        offset, size = 0, _FIRST_PAGE
+        while True:
+            with self._engine.read() as connection:
+                conditions = Conditions(connection, predicates)
+                if conditions.impossible:
+                    return
+                statement = series_statement(
+                    scope, conditions, series.c.id, study.c.id, study.c.patient_fk
+                )
+                rows = connection.execute(statement.offset(offset).limit(size)).all()
+            yield [Candidate(*row) for row in rows]
+            if len(rows) < size:
+                return
+            offset += size
+            size *= _GROWTH
+
+    def varying(self, keys: Sequence[int], paths: Sequence[tuple[str, ...]]) -> set[int]:
+        """Return the series of ``keys`` whose instances may differ at one of ``paths``."""
+        found: set[int] = set()
+        with self._engine.read() as connection:
+            for page in _pages(keys):
+                if paths:
+                    statement = varying(page, list(paths))
+                    found.update(connection.execute(statement).scalars())
+                unknown = select(series.c.id).where(
+                    series.c.id.in_(page), series.c.terms_missing
+                )
+                found.update(connection.execute(unknown).scalars())
+        return found
+
+    def first_instances(
+        self, scope: Scope, keys: Sequence[int]
+    ) -> dict[int, tuple[int, bytes]]:
+        """Return for each series its first visible instance's key and zstd DICOM JSON."""
+        found: dict[int, tuple[int, bytes]] = {}
+        for page in _pages(keys):
+            first = (
+                select(func.min(instance.c.id).label("id"))
+                .join(series, series.c.id == instance.c.series_fk)
+                .join(study, study.c.id == instance.c.study_fk)
+                .where(series.c.id.in_(page), visible(scope))
+                .group_by(instance.c.series_fk)
+                .subquery()
+            )
+            statement = (
+                select(instance.c.series_fk, instance.c.id, instance_detail.c.metadata)
+                .join(instance_detail, instance_detail.c.instance_fk == instance.c.id)
+                .join(first, first.c.id == instance.c.id)
+            )
+            with self._engine.read() as connection:
+                found.update(
+                    {row[0]: (row[1], row[2]) for row in connection.execute(statement)}
+                )
+        return found
+
+    def instances(
+        self, scope: Scope, predicates: Sequence[Predicate], series_key: int
+    ) -> Iterator[tuple[int, bytes]]:
+        """Yield the instances of one series that may match: key and zstd DICOM JSON."""
+        with self._engine.read() as connection:
+            conditions = Conditions(connection, predicates)
+            statement = instance_statement(scope, conditions, instance.c.id)
+            keys = list(
+                connection.execute(statement.where(series.c.id == series_key)).scalars()
+            )
+        for page in _pages(keys):
+            details = select(instance_detail.c.instance_fk, instance_detail.c.metadata).where(
+                instance_detail.c.instance_fk.in_(page)
+            )
+            with self._engine.read() as connection:
+                found = {row[0]: row[1] for row in connection.execute(details)}
+            yield from ((key, found[key]) for key in page if key in found)
+
+
+def _pages(keys: Sequence[int]) -> Iterator[list[int]]:
+    for first in range(0, len(keys), _PAGE):
+        yield list(keys[first : first + _PAGE])

@@ -1,0 +1,149 @@
+"""Which values the attributes of each series have: an inverted table, written with the rows.
+
+A value that all instances of a series share is kept once a series; where they differ, a mark
+says so, and whoever searches looks at the instances themselves. The table only ever names too
+many series, never too few, so nothing needs to be taken out when instances go.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from sqlalchemy import Connection, bindparam, select, tuple_
+from sqlalchemy.dialects import postgresql, sqlite
+
+from storage.index.rows import VARIES, Terms
+from storage.index.tables import series, series_term, term
+
+_MOST_SERIES: Final = 2000
+_MOST_IDS: Final = 200_000
+_PAGE: Final = 300
+_Pair = tuple[str, str]
+
+# Built once: building a statement costs SQLAlchemy more than running it costs SQLite.
+_IS_MISSING: Final = select(series.c.terms_missing).where(series.c.id == bindparam("key"))
+_WRITTEN: Final = (
+    select(term.c.path, term.c.value)
+    .join(series_term, series_term.c.term_fk == term.c.id)
+    .where(series_term.c.series_fk == bindparam("key"))
+)
+_IDS: Final = select(term.c.id, term.c.path, term.c.value).where(
+    tuple_(term.c.path, term.c.value).in_(bindparam("pairs", expanding=True))
+)
+
+
+def _by_path(pairs: Iterable[_Pair]) -> dict[str, set[str]]:
+    grouped: dict[str, set[str]] = defaultdict(set)
+    for path, value in pairs:
+        grouped[path].add(value)
+    return grouped
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is written of one series, and what its last instance had."""
+
+    values: dict[str, set[str]] = field(default_factory=dict)
+    varying: set[str] = field(default_factory=set)
+    last: Terms | None = None
+    is_new: bool = True
+
+    def take(self, terms: Terms) -> Iterator[_Pair]:
+        """Yield what must be written for one more instance."""
+        if self.is_new:
+            pairs = [pair for of_tag in terms.values() for pair in of_tag]
+            self.values = _by_path(pairs)
+            self.varying = {path for path, found in self.values.items() if VARIES in found}
+            yield from pairs
+        else:
+            yield from self._differing(terms)
+        self.is_new = False
+        self.last = terms
+
+    def _differing(self, terms: Terms) -> Iterator[_Pair]:
+        for path in self._suspects(terms):
+            if path not in self.varying:
+                self.varying.add(path)
+                yield path, VARIES
+
+    def _suspects(self, terms: Terms) -> Iterator[str]:
+        """Yield the paths whose values are not those that are written."""
+        if self.last is None:
+            found = _by_path(pair for of_tag in terms.values() for pair in of_tag)
+            yield from self._unequal(found, self.values.keys() | found.keys())
+            return
+        for tag in terms.keys() | self.last.keys():
+            mine, before = terms.get(tag, ()), self.last.get(tag, ())
+            if mine is not before and mine != before:
+                found = _by_path(mine)
+                yield from self._unequal(found, found.keys() | _by_path(before).keys())
+
+    def _unequal(self, found: dict[str, set[str]], paths: Iterable[str]) -> Iterator[str]:
+        for path in paths:
+            if found.get(path) != self.values.get(path):
+                yield path
+
+
+class TermWriter:
+    """Writes the terms of new instances, within the transaction that inserts them.
+
+    What it remembers is true of committed transactions only: `forget` after one that failed.
+    """
+
+    def __init__(self) -> None:
+        self._series: dict[int, _Known | None] = {}
+        self._ids: dict[_Pair, int] = {}
+
+    def write(self, connection: Connection, arrivals: Sequence[tuple[int, Terms]]) -> None:
+        """Write what ``arrivals``, the key of a series and terms each, bring that is new."""
+        rows: dict[tuple[_Pair, int], None] = {}
+        for series_fk, terms in arrivals:
+            known = self._known(connection, series_fk)
+            if known is not None:
+                rows.update(dict.fromkeys((pair, series_fk) for pair in known.take(terms)))
+        if rows:
+            self._insert(connection, list(rows))
+
+    def forget(self) -> None:
+        """Forget everything: a transaction failed."""
+        self._series = {}
+        self._ids = {}
+
+    def _known(self, connection: Connection, series_fk: int) -> _Known | None:
+        if series_fk in self._series:
+            return self._series[series_fk]
+        if len(self._series) >= _MOST_SERIES:
+            self._series = {}
+        known: _Known | None = None
+        if not connection.execute(_IS_MISSING, {"key": series_fk}).scalar_one():
+            written = _by_path(
+                (path, value)
+                for path, value in connection.execute(_WRITTEN, {"key": series_fk})
+            )
+            varying = {path for path, found in written.items() if VARIES in found}
+            known = _Known(written, varying, is_new=not written)
+        self._series[series_fk] = known
+        return known
+
+    def _insert(self, connection: Connection, rows: Sequence[tuple[_Pair, int]]) -> None:
+        dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+        self._find_ids(connection, list({pair for pair, _ in rows}))
+        connection.execute(
+            dialect.insert(series_term).on_conflict_do_nothing(),
+            [{"term_fk": self._ids[pair], "series_fk": key} for pair, key in rows],
+        )
+
+    def _find_ids(self, connection: Connection, pairs: list[_Pair]) -> None:
+        if len(self._ids) > _MOST_IDS:
+            self._ids = {}
+        missing = [pair for pair in pairs if pair not in self._ids]
+        dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+        for first in range(0, len(missing), _PAGE):
+            page = missing[first : first + _PAGE]
+            connection.execute(
+                dialect.insert(term).on_conflict_do_nothing(),
+                [{"path": path, "value": value} for path, value in page],
+            )
+            for row in connection.execute(_IDS, {"pairs": page}):
+                self._ids[row.path, row.value] = row.id
