@@ -12,6 +12,7 @@
     ├── ForbiddenError               known, but not allowed
     ├── NotAcceptableError           stored, but not in a form the asker takes
     ├── UnsupportedMediaTypeError    sent in a form the archive does not take
+    ├── TooLargeError                more than the archive takes of one thing
     ├── BusyError                    too much at once: try again
     ├── StorageFullError             the disk is nearly full: reads go on, writes are refused
     └── UnavailableError             a store or the index does not answer
@@ -100,6 +101,10 @@ class NotAcceptableError(ArchiveError):
 
 class UnsupportedMediaTypeError(ArchiveError):
     """The body is in a media type that the archive does not take."""
+
+
+class TooLargeError(ArchiveError):
+    """What was sent is larger than the archive takes."""
 
 
 class BusyError(ArchiveError):

@@ -15,6 +15,7 @@ from archive.errors import (
     NotFoundError,
     StorageFullError,
     StudyMismatchError,
+    TooLargeError,
     UnauthenticatedError,
     UnavailableError,
     UnsupportedMediaTypeError,
@@ -33,7 +34,7 @@ class Mapped:
     status
         HTTP status.
     failure_reason
-        (0008,1197) in a Store Instances Response (PS3.18 Table I.2-1).
+        (0008,1197) in a Store Instances Response (PS3.18 Table I.2-2).
     """
 
     status: HTTPStatus
@@ -43,22 +44,29 @@ class Mapped:
 ERRORS: Final[dict[type[ArchiveError], Mapped]] = {
     InvalidRequestError: Mapped(HTTPStatus.BAD_REQUEST, 0xC000),
     InvalidInstanceError: Mapped(HTTPStatus.CONFLICT, 0xC000),
-    StudyMismatchError: Mapped(HTTPStatus.CONFLICT, 0xC000),
+    # Other archives too say A901 of an instance of another study.
+    StudyMismatchError: Mapped(HTTPStatus.CONFLICT, 0xA901),
     ConflictingInstanceError: Mapped(HTTPStatus.CONFLICT, 0xC001),
     NotFoundError: Mapped(HTTPStatus.NOT_FOUND, 0xC000),
     UnauthenticatedError: Mapped(HTTPStatus.UNAUTHORIZED, 0x0124),
     ForbiddenError: Mapped(HTTPStatus.FORBIDDEN, 0x0124),
     NotAcceptableError: Mapped(HTTPStatus.NOT_ACCEPTABLE, 0xC000),
     UnsupportedMediaTypeError: Mapped(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, 0xC000),
+    TooLargeError: Mapped(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, 0xA700),
     BusyError: Mapped(HTTPStatus.SERVICE_UNAVAILABLE, 0xA700),
     StorageFullError: Mapped(HTTPStatus.SERVICE_UNAVAILABLE, 0xA700),
     UnavailableError: Mapped(HTTPStatus.SERVICE_UNAVAILABLE, 0xA700),
 }
 
-# (0008,1196) of an instance that was stored, but should be looked at (Table I.2-2).
+# (0008,1196) of an instance that was stored, but should be looked at: B000, B006 and B007 are
+# of Table I.2-1, the others ours.
 WARNING_REASONS: Final[dict[Remark, int]] = {
     Remark.SOP_CLASS_MISMATCH: 0xB007,
     Remark.UID_ELSEWHERE: 0xB001,
+    Remark.PREAMBLE: 0xB002,
+    Remark.COERCED: 0xB000,
+    Remark.DISCARDED: 0xB006,
+    Remark.ATTRIBUTES: 0xB007,
 }
 
 

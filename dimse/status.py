@@ -14,6 +14,7 @@ from archive.errors import (
     NotFoundError,
     StorageFullError,
     StudyMismatchError,
+    TooLargeError,
     UnauthenticatedError,
     UnavailableError,
     UnsupportedMediaTypeError,
@@ -48,16 +49,23 @@ STATUSES: Final[dict[type[ArchiveError], Statuses]] = {
     ForbiddenError: Statuses(0x0124, 0x0124),
     NotAcceptableError: Statuses(0xC000, 0xC000),
     UnsupportedMediaTypeError: Statuses(0xC000, 0xC000),
+    TooLargeError: Statuses(0xA700, 0xC000),
     BusyError: Statuses(0xA700, 0xA700),
     StorageFullError: Statuses(0xA700, 0xA700),
     UnavailableError: Statuses(0xA700, 0xA700),
 }
 
-# Accepted, but worth a look: PS3.4 Table B.2-1 has B007; the other is ours (PS3.7 §C.3).
+# Accepted, but worth a look: PS3.4 Table B.2-1 has B000, B006 and B007; the others are ours
+# (PS3.7 §C.3). Attributes in doubt are no warning to a modality, which would alarm its user:
+# the data set was kept as it was sent.
 WARNINGS: Final[dict[Remark, int]] = {
     Remark.NONE: SUCCESS,
     Remark.SOP_CLASS_MISMATCH: 0xB007,
     Remark.UID_ELSEWHERE: 0xB001,
+    Remark.PREAMBLE: 0xB002,
+    Remark.COERCED: 0xB000,
+    Remark.DISCARDED: 0xB006,
+    Remark.ATTRIBUTES: SUCCESS,
 }
 
 

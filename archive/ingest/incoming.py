@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from archive.dicom.instance import AttributeWarning
 from archive.errors import InvalidRequestError
 from storage.index.rows import Source
 from storage.objects.base import Spool
@@ -41,6 +42,9 @@ class Incoming:
         The study it was stored to, when the request named one (PS3.18 §10.5.1).
     sop_class_uid, sop_instance_uid
         What the C-STORE command said it is (PS3.7 §9.1.1); the data set wins.
+    coerced, discarded
+        Attributes that were changed or left out when the object was put together from its
+        metadata (PS3.18 §10.5.2).
     """
 
     body: bytes | bytearray | Spool
@@ -48,3 +52,5 @@ class Incoming:
     study_instance_uid: str | None = None
     sop_class_uid: str | None = None
     sop_instance_uid: str | None = None
+    coerced: tuple[AttributeWarning, ...] = ()
+    discarded: tuple[AttributeWarning, ...] = ()

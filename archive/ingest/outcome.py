@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from archive.dicom.instance import AttributeWarning
 from archive.identity import InstanceRef
 
 
@@ -20,6 +21,10 @@ class Remark(StrEnum):
     NONE = ""
     UID_ELSEWHERE = "sop-uid-elsewhere"
     SOP_CLASS_MISMATCH = "sop-class-mismatch"
+    PREAMBLE = "preamble"
+    COERCED = "coerced"
+    DISCARDED = "discarded"
+    ATTRIBUTES = "attributes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,9 @@ class Outcome:
         What the sender should look at; ``Remark.NONE`` when nothing.
     explanation
         The same in words; never holds patient attributes.
+    attributes
+        Attributes that were kept although they are not as they should be, were changed, or
+        were left out, whatever the warning is.
     """
 
     ref: InstanceRef
@@ -45,3 +53,4 @@ class Outcome:
     disposition: Disposition
     warning: Remark = Remark.NONE
     explanation: str = ""
+    attributes: tuple[AttributeWarning, ...] = ()

@@ -3,11 +3,12 @@
 import contextlib
 from collections.abc import Iterator
 from concurrent.futures import Future
+from dataclasses import dataclass
 
 from archive.auth.principal import Principal, Right
-from archive.dicom.instance import ParsedInstance
+from archive.dicom.instance import AttributeWarning, ParsedInstance
 from archive.dicom.parse import parse_instance
-from archive.dicom.part10 import Buffer, read_file_meta
+from archive.dicom.part10 import Buffer, FileMeta, read_file_meta
 from archive.errors import (
     ArchiveError,
     ConflictingInstanceError,
@@ -20,6 +21,7 @@ from archive.ingest.committer import Committer
 from archive.ingest.extract import Arrival, digest_of, new_instance
 from archive.ingest.incoming import Incoming, Spool
 from archive.ingest.outcome import Disposition, Outcome, Remark
+from archive.ingest.preamble import pretence
 from archive.ingest.source import SourceRecords
 from archive.log import get_logger
 from archive.metrics import INSTANCES_STORED
@@ -35,6 +37,14 @@ _DISPOSITIONS = {
     "duplicate": Disposition.DUPLICATE,
     "replaced": Disposition.REPLACED,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class _Remarks:
+    """What is odd about an object that can be kept."""
+
+    pretence: str
+    attributes: tuple[AttributeWarning, ...]
 
 
 class IngestService:
@@ -85,12 +95,12 @@ class IngestService:
         """
         try:
             _require_write(principal)
-            parsed = _parse(incoming)
+            parsed, remarks = _parse(incoming)
             with _concerning(parsed.sop_class_uid, parsed.sop_instance_uid):
                 _require_study(incoming, parsed)
                 with storage_translated():
                     insertion = self._keep(incoming, parsed).result()
-                outcome = _outcome(incoming, parsed, insertion)
+                outcome = _outcome(incoming, parsed, remarks, insertion)
         finally:
             if not isinstance(incoming.body, bytes | bytearray):
                 incoming.body.discard()
@@ -145,16 +155,31 @@ def _require_write(principal: Principal) -> None:
         raise ForbiddenError(f"{principal.name} may not store instances here")
 
 
-def _parse(incoming: Incoming) -> ParsedInstance:
+def _parse(incoming: Incoming) -> tuple[ParsedInstance, _Remarks]:
     body = incoming.body
     buffer: Buffer = body if isinstance(body, bytes | bytearray) else body.view()
     try:
         meta = read_file_meta(buffer)
         with _concerning(meta.media_storage_sop_class_uid, meta.media_storage_sop_instance_uid):
-            return parse_instance(buffer, meta)
+            parsed = parse_instance(buffer, meta)
+        return parsed, _Remarks(
+            pretence(buffer), parsed.warnings + _header_in_doubt(meta, parsed)
+        )
     finally:
         if isinstance(buffer, memoryview):
             buffer.release()
+
+
+def _header_in_doubt(meta: FileMeta, parsed: ParsedInstance) -> tuple[AttributeWarning, ...]:
+    claims = (
+        ("00020002", meta.media_storage_sop_class_uid, parsed.sop_class_uid),
+        ("00020003", meta.media_storage_sop_instance_uid, parsed.sop_instance_uid),
+    )
+    return tuple(
+        AttributeWarning(tag, "the file header says another UID than the data set")
+        for tag, claimed, actual in claims
+        if claimed and claimed != actual
+    )
 
 
 @contextlib.contextmanager
@@ -177,7 +202,9 @@ def _require_study(incoming: Incoming, parsed: ParsedInstance) -> None:
         )
 
 
-def _outcome(incoming: Incoming, parsed: ParsedInstance, insertion: Insertion) -> Outcome:
+def _outcome(
+    incoming: Incoming, parsed: ParsedInstance, remarks: _Remarks, insertion: Insertion
+) -> Outcome:
     ref = InstanceRef(
         parsed.study_instance_uid, parsed.series_instance_uid, parsed.sop_instance_uid
     )
@@ -186,26 +213,42 @@ def _outcome(incoming: Incoming, parsed: ParsedInstance, insertion: Insertion) -
             f"other content is stored as instance {ref.sop_instance_uid} of the same series; "
             "the archive keeps showing the first and holds this one aside"
         )
-    warning, explanation = _warning(incoming, parsed, insertion)
+    # The single most appropriate code is told (PS3.18 §I.2.1): the first that applies.
+    warning, explanation = next(_warnings(incoming, parsed, remarks, insertion))
     return Outcome(
         ref=ref,
         sop_class_uid=parsed.sop_class_uid,
         disposition=_DISPOSITIONS[insertion.kind],
         warning=warning,
         explanation=explanation,
+        attributes=incoming.discarded + incoming.coerced + remarks.attributes,
     )
 
 
-def _warning(
-    incoming: Incoming, parsed: ParsedInstance, insertion: Insertion
-) -> tuple[Remark, str]:
+def _warnings(
+    incoming: Incoming, parsed: ParsedInstance, remarks: _Remarks, insertion: Insertion
+) -> Iterator[tuple[Remark, str]]:
     if insertion.elsewhere:
-        return Remark.UID_ELSEWHERE, (
-            f"the same SOP Instance UID is also stored in {insertion.elsewhere}; both are kept"
+        yield (
+            Remark.UID_ELSEWHERE,
+            f"the same SOP Instance UID is also stored in {insertion.elsewhere}; both are kept",
         )
     claimed = incoming.sop_class_uid
     if claimed is not None and claimed != parsed.sop_class_uid:
-        return Remark.SOP_CLASS_MISMATCH, (
-            f"sent as SOP class {claimed}, but the data set says {parsed.sop_class_uid}"
+        yield (
+            Remark.SOP_CLASS_MISMATCH,
+            f"sent as SOP class {claimed}, but the data set says {parsed.sop_class_uid}",
         )
-    return Remark.NONE, ""
+    if remarks.pretence:
+        yield (
+            Remark.PREAMBLE,
+            f"the preamble makes this {remarks.pretence} as well; it is kept as it was sent",
+        )
+    for told, remark in (
+        (incoming.discarded, Remark.DISCARDED),
+        (incoming.coerced, Remark.COERCED),
+        (remarks.attributes, Remark.ATTRIBUTES),
+    ):
+        if told:
+            yield remark, ""
+    yield Remark.NONE, ""
