@@ -15,6 +15,7 @@ from dicomweb.cors import Cors, Preflight
 from dicomweb.responses import RangeError, error_response, problem, range_response
 from dicomweb.routes import ROUTES
 from dicomweb.surround import Surround
+from dicomweb.watch import ChangeWatch
 
 
 def _http_exception(_request: Request, error: Exception) -> Response:
@@ -52,4 +53,5 @@ def create_app(archive: Archive) -> Starlette:
     # A redirect for the sake of a slash would lose the body of what is stored.
     app.router.redirect_slashes = False
     app.state.archive = archive
+    app.state.watch = ChangeWatch(archive.changes.counter)
     return app

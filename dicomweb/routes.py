@@ -4,6 +4,7 @@ from typing import Final
 
 from archive.query.request import Level
 from dicomweb.bulkdata import retrieve_bulk_data, retrieve_pixel_data
+from dicomweb.changes import latest_change, retrieve_changes
 from dicomweb.context import SERVICE_PATH
 from dicomweb.deletion import delete_resource
 from dicomweb.health import live, metrics, ready
@@ -64,6 +65,11 @@ _RETRIEVED: Final = [
     ),
 ]
 
+_API: Final = [
+    Resource("/api/changes", get=Operation(retrieve_changes, "changes")),
+    Resource("/api/changes/latest", get=Operation(latest_change, "changes-latest")),
+]
+
 _OPERATED: Final = [
     Resource("/", get=Operation(index_page, "page")),
     Resource("/health/live", get=Operation(live, "health")),
@@ -76,4 +82,4 @@ _VIEWER: Final = [
     Resource(VIEWER_PATH + "/{path:path}", get=Operation(viewer_file, "viewer")),
 ]
 
-ROUTES: Final = [*_SEARCHED, *_RETRIEVED, *_OPERATED, *_VIEWER]
+ROUTES: Final = [*_SEARCHED, *_RETRIEVED, *_API, *_OPERATED, *_VIEWER]

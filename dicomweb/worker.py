@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 import uvicorn
+from starlette.applications import Starlette
 
 from archive.assembly import Archive, open_archive
 from archive.config import Config
@@ -21,8 +22,19 @@ _MOST_FILES: Final = 16384
 _OWN_FILES: Final = 512
 
 
-class _Server(uvicorn.Server):
-    """uvicorn, stopping at SIGTERM and leaving SIGINT to the supervisor."""
+class Server(uvicorn.Server):
+    """uvicorn, which sends everyone home who waits for changes before it waits for them."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop taking requests, and finish those that were taken."""
+        application = self.config.app
+        if isinstance(application, Starlette):
+            application.state.watch.stop()
+        await super().shutdown(sockets)
+
+
+class _Worker(Server):
+    """The server of one process, stopping at SIGTERM and leaving SIGINT to the supervisor."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -38,7 +50,7 @@ def run(listening: socket.socket, config: Config, *, render_address: str | None)
     with open_archive(config, render_address=render_address) as archive:
         settings = server_settings(archive)
         settings.limit_concurrency = max(most_files - _OWN_FILES, most_files // 2)
-        _Server(settings).run(sockets=[listening])
+        _Worker(settings).run(sockets=[listening])
 
 
 def server_settings(archive: Archive) -> uvicorn.Config:

@@ -16,13 +16,12 @@ import httpx
 import pydicom
 import pydicom.data
 import pytest
-import uvicorn
 
 from archive.assembly import Archive, open_archive, prepare
 from archive.auth.principal import OPERATOR
 from archive.config import ArchiveSection, Config, DimseSection, HttpSection, RenderSection
 from archive.ingest.incoming import Incoming, Source
-from dicomweb.worker import server_settings
+from dicomweb.worker import Server, server_settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PYDICOM_DATA = Path(pydicom.data.__file__).resolve().parent
@@ -102,7 +101,7 @@ def listening_socket() -> socket.socket:
 def http_client(archive: Archive) -> Iterator[httpx.Client]:
     """An HTTP client of a real server on a real socket; paths count from /dicom-web."""
     listening = listening_socket()
-    server = uvicorn.Server(server_settings(archive))
+    server = Server(server_settings(archive))
     server.capture_signals = contextlib.nullcontext
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()

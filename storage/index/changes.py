@@ -19,6 +19,7 @@ _RESERVE: Final = (
     .returning(counter.c.value)
 )
 _APPEND: Final = insert(change)
+_COUNT: Final = select(counter.c.value).where(counter.c.name == "change")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +73,57 @@ def in_scope(table: Table, scope: Scope) -> ColumnElement[bool]:
     return condition
 
 
-def read(connection: Connection, scope: Scope, after: int, limit: int) -> list[ChangeRow]:
-    """Return up to ``limit`` changes with a number above ``after``, in order."""
+@dataclass(frozen=True, slots=True)
+class ChangeFilter:
+    """Which changes are asked for.
+
+    Parameters
+    ----------
+    after
+        Those with a higher number.
+    limit
+        At most so many.
+    study_instance_uid
+        Of this study only; "" for all.
+    kinds
+        Of these kinds only; empty for all.
+    """
+
+    after: int
+    limit: int
+    study_instance_uid: str = ""
+    kinds: frozenset[str] = frozenset()
+
+
+def count(connection: Connection) -> int:
+    """Return the number of the last change of all."""
+    last: int = connection.execute(_COUNT).scalar_one()
+    return last
+
+
+def latest(connection: Connection, scope: Scope) -> int:
+    """Return the number of the last change that ``scope`` may see; 0 for none."""
+    statement = (
+        select(change.c.sequence)
+        .where(in_scope(change, scope))
+        .order_by(change.c.sequence.desc())
+        .limit(1)
+    )
+    return connection.execute(statement).scalar() or 0
+
+
+def read(connection: Connection, scope: Scope, asked: ChangeFilter) -> list[ChangeRow]:
+    """Return the changes that are asked for, in order."""
     statement = (
         select(change)
-        .where(change.c.sequence > after, in_scope(change, scope))
+        .where(change.c.sequence > asked.after, in_scope(change, scope))
         .order_by(change.c.sequence)
-        .limit(limit)
+        .limit(asked.limit)
     )
+    if asked.study_instance_uid:
+        statement = statement.where(change.c.study_instance_uid == asked.study_instance_uid)
+    if asked.kinds:
+        statement = statement.where(change.c.kind.in_(sorted(asked.kinds)))
     return [
         ChangeRow(
             sequence=row.sequence,

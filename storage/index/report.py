@@ -3,7 +3,7 @@
 from sqlalchemy import and_, func, or_, select
 
 from storage.index import changes, clock
-from storage.index.changes import in_scope
+from storage.index.changes import ChangeFilter, in_scope
 from storage.index.engine import IndexEngine
 from storage.index.insertion import DELETED, HELD
 from storage.index.lifecycle import with_parents
@@ -103,7 +103,19 @@ class IndexReport:
             for row in rows
         ]
 
-    def changes(self, scope: Scope, after: int, limit: int) -> list[ChangeRow]:
-        """Return up to ``limit`` lines of the change feed behind ``after``."""
+    def changes(self, scope: Scope, asked: ChangeFilter) -> tuple[list[ChangeRow], int]:
+        """Return changes, and the number of the last change there was before they were read."""
         with self._engine.read() as connection:
-            return changes.read(connection, scope, after, limit)
+            # In this order: what is committed in between is then left for the next time.
+            last = changes.count(connection)
+            return changes.read(connection, scope, asked), last
+
+    def latest_change(self, scope: Scope) -> int:
+        """Return the number of the last change that ``scope`` may see; 0 for none."""
+        with self._engine.read() as connection:
+            return changes.latest(connection, scope)
+
+    def change_counter(self) -> int:
+        """Return the number of the last change of all; cheap to ask again and again."""
+        with self._engine.read() as connection:
+            return changes.count(connection)
