@@ -7,6 +7,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
+from storage.index.changes import ChangeFilter
 from storage.index.engine import IndexEngine
 from storage.index.insertion import InstanceInserter
 from storage.index.lifecycle import Act, InstanceLifecycle
@@ -114,7 +115,9 @@ new.count = 0
 
 
 def kinds(engine):
-    return [row.kind for row in IndexReport(engine).changes(EVERYTHING, 0, 1000)]
+    return [
+        row.kind for row in IndexReport(engine).changes(EVERYTHING, ChangeFilter(0, 1000))[0]
+    ]
 
 
 def test_migrations_make_the_schema_of_the_tables(engine):
@@ -196,7 +199,7 @@ def test_a_sop_uid_in_another_series_is_stored_and_flagged(engine):
     done = inserter.insert([new("1.9.1", series="1.1.2")])[0]
     assert (done.kind, done.elsewhere) == ("stored", "1.1/1.1.1")
     assert IndexReport(engine).totals(EVERYTHING).elsewhere == 1
-    feed = IndexReport(engine).changes(EVERYTHING, 1, 10)
+    feed = IndexReport(engine).changes(EVERYTHING, ChangeFilter(1, 10))[0]
     assert "1.1/1.1.1" in feed[0].reason
 
 
@@ -254,7 +257,7 @@ def test_eight_writers_at_once_leave_a_gapless_feed_and_exact_counts(engine):
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(store, range(8)))
-    feed = IndexReport(engine).changes(EVERYTHING, 0, 1000)
+    feed = IndexReport(engine).changes(EVERYTHING, ChangeFilter(0, 1000))[0]
     assert [row.sequence for row in feed] == list(range(1, 161))
     totals = IndexReport(engine).totals(EVERYTHING)
     assert (totals.studies, totals.instances, totals.duplicates) == (2, 90, 70)
@@ -268,7 +271,7 @@ def test_what_is_outside_the_scope_is_not_there(engine):
     assert reader.find(scope, Target("1.2", "1.1.1", "1.9.2")) is None
     assert reader.last_change(scope, Target("1.2")) is None
     assert IndexReport(engine).totals(scope).studies == 1
-    assert len(IndexReport(engine).changes(scope, 0, 10)) == 1
+    assert len(IndexReport(engine).changes(scope, ChangeFilter(0, 10))[0]) == 1
     nothing = Scope(collections=frozenset(), partitions=None)
     assert IndexReport(engine).totals(nothing).studies == 0
     sequestered = Scope(collections=None, partitions=frozenset({"sequestered"}))
