@@ -22,7 +22,7 @@ The domain carries no status number: each face has one table that maps these cla
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from storage.errors import (
     IndexBusyError,
@@ -96,7 +96,19 @@ class ForbiddenError(ArchiveError):
 
 
 class NotAcceptableError(ArchiveError):
-    """None of the offered representations is acceptable to the asker."""
+    """None of the offered representations is acceptable to the asker.
+
+    Parameters
+    ----------
+    message
+        What was asked for that cannot be given.
+    offered
+        Media types that can, where the face that refuses knows them.
+    """
+
+    def __init__(self, message: str, *, offered: Sequence[str] = ()) -> None:
+        self.offered = tuple(offered)
+        super().__init__(message)
 
 
 class UnsupportedMediaTypeError(ArchiveError):

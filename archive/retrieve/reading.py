@@ -1,7 +1,7 @@
 """Bytes of stored objects, in pieces; the data set of a deflated one inflated on the way."""
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from archive.dicom.frame_table import Span
@@ -34,6 +34,33 @@ def clip(spans: Sequence[Span], offset: int, length: int) -> list[Span]:
         else:
             offset -= min(offset, size)
     return clipped
+
+
+def swapped(chunks: Iterable[bytes], word_bytes: int) -> Iterator[bytes]:
+    """Yield ``chunks`` with the bytes of each word turned round, whatever their borders."""
+    rest = b""
+    for chunk in chunks:
+        joined = rest + chunk
+        whole = len(joined) // word_bytes * word_bytes
+        rest = joined[whole:]
+        turned = bytearray(whole)
+        for byte in range(word_bytes):
+            turned[byte::word_bytes] = joined[word_bytes - 1 - byte : whole : word_bytes]
+        yield bytes(turned)
+    if rest:
+        yield rest
+
+
+def cut(chunks: Iterable[bytes], offset: int, length: int) -> Iterator[bytes]:
+    """Yield ``length`` bytes of ``chunks`` from byte ``offset``."""
+    for chunk in chunks:
+        taken = chunk[offset : offset + length]
+        offset -= min(offset, len(chunk))
+        length -= len(taken)
+        if taken:
+            yield taken
+        if not length:
+            return
 
 
 def _iter_inflated(

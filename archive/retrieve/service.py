@@ -1,7 +1,9 @@
 """The one door by which stored bytes leave, whichever protocol asks."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,16 +13,22 @@ import zstandard
 from archive.auth.principal import Principal, Right
 from archive.dicom.bulk_table import BulkTable
 from archive.dicom.frame_table import FrameTable, Span
+from archive.dicom.instance import BulkValue
 from archive.dicom.transfer_syntax import transfer_syntax
+from archive.dicom.values import ITEM_BYTES
 from archive.errors import ForbiddenError, NotFoundError, storage_translated
 from archive.identity import InstanceRef, ResourceRef, SeriesRef, StudyRef
-from archive.retrieve.reading import CHUNK_BYTES, clip, iter_spans
-from archive.retrieve.values import StoredBulk, StoredFrame, StoredInstance
+from archive.retrieve.reading import CHUNK_BYTES, clip, cut, iter_spans, swapped
+from archive.retrieve.values import ResourceState, StoredBulk, StoredFrame, StoredInstance
 from storage.index.rows import InstanceDetail
 from storage.index.selection import InstanceReader, Target
 from storage.objects.base import ObjectStore
 
-_PIXEL_DATA: Final = frozenset({"7FE00010", "7FE00008", "7FE00009"})
+PIXEL_DATA: Final = frozenset({"7FE00010", "7FE00008", "7FE00009"})
+_OCTETS: Final = "application/octet-stream"
+_DOCUMENT: Final = "00420011"
+_DOCUMENT_TYPE: Final = "00420012"
+_MEDIA_TYPE: Final = re.compile(r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+")
 _URI_KEY: Final = b'"BulkDataURI":"'
 _EXPLICIT_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2.1"
 
@@ -131,8 +139,8 @@ class RetrieveService:
         attributes: dict[str, Any] = orjson.loads(_decompress(detail.metadata))
         return stored, attributes, self._frame_table(ref, detail)
 
-    def change(self, principal: Principal, ref: ResourceRef) -> int:
-        """Return a number that grows whenever what ``ref`` shows changes.
+    def state(self, principal: Principal, ref: ResourceRef) -> ResourceState:
+        """Return what tells one state of ``ref`` from another.
 
         Raises
         ------
@@ -141,10 +149,10 @@ class RetrieveService:
         """
         _require_read(principal)
         with storage_translated():
-            change = self._reader.last_change(principal.scope, _target(ref))
-        if change is None:
+            found = self._reader.last_change(principal.scope, _target(ref))
+        if found is None:
             raise _not_found(ref)
-        return change
+        return ResourceState(*found)
 
     # -- frames ----------------------------------------------------------------------------
 
@@ -162,10 +170,20 @@ class RetrieveService:
         table = self._frame_table(ref, detail)
         return stored, [stored_frame(table, number) for number in frame_numbers]
 
-    def frame_chunks(self, stored: StoredInstance, frame: StoredFrame) -> Iterator[bytes]:
-        """Yield a frame's bytes in pieces; a 1-bit frame begins at a byte (PS3.5 §8.1.1)."""
+    def frame_chunks(
+        self,
+        stored: StoredInstance,
+        frame: StoredFrame,
+        *,
+        offset: int = 0,
+        length: int | None = None,
+    ) -> Iterator[bytes]:
+        """Yield a frame's bytes, or a part of them, in pieces, from the byte it begins in."""
+        spans = frame.spans
+        if offset or length is not None:
+            spans = tuple(clip(spans, offset, frame.length_bytes if length is None else length))
         with storage_translated():
-            yield from iter_spans(self._objects, stored, frame.spans, inflated=frame.inflated)
+            yield from iter_spans(self._objects, stored, spans, inflated=frame.inflated)
 
     # -- bulk data -------------------------------------------------------------------------
 
@@ -182,38 +200,91 @@ class RetrieveService:
         value = table.values.get(path.upper())
         if value is None:
             raise NotFoundError(f"instance {ref.sop_instance_uid} has no bulk data {path!r}")
+        return self._bulk(stored, detail, value, inflated=table.inflated)
+
+    def bulk_values(
+        self, principal: Principal, ref: ResourceRef, *, pixels_only: bool = False
+    ) -> Iterator[StoredBulk]:
+        """Yield the bulk values of all instances of ``ref`` (PS3.18 §10.4.1.1.5).
+
+        Parameters
+        ----------
+        pixels_only
+            Leave out what is no pixel data.
+
+        Raises
+        ------
+        NotFoundError
+            Before anything is yielded, if there is nothing to see.
+        """
+        _require_read(principal)
+        found = self._reader.iter_details(principal.scope, [_target(ref)])
+        with storage_translated():
+            first = next(found, None)
+        if first is None:
+            raise _not_found(ref)
+        return self._bulk_of(chain((first,), found), pixels_only=pixels_only)
+
+    def bulk_chunks(
+        self, bulk: StoredBulk, *, offset: int = 0, length: int | None = None
+    ) -> Iterator[bytes]:
+        """Yield a bulk value, or a part of it, in pieces and in little endian order."""
+        wanted = bulk.length_bytes - offset if length is None else length
+        skipped = offset % bulk.word_bytes
+        spans = clip(bulk.spans, offset - skipped, _whole_words(bulk, skipped + wanted))
+        with storage_translated():
+            chunks = iter_spans(self._objects, bulk.stored, spans, inflated=bulk.inflated)
+            if bulk.word_bytes == 1:
+                yield from chunks
+            else:
+                yield from cut(swapped(chunks, bulk.word_bytes), skipped, wanted)
+
+    def _bulk_of(
+        self, found: Iterable[tuple[StoredInstance, InstanceDetail]], *, pixels_only: bool
+    ) -> Iterator[StoredBulk]:
+        with storage_translated():
+            for stored, detail in found:
+                table = BulkTable.decode(detail.bulk)
+                for value in table.values.values():
+                    if not pixels_only or value.path in PIXEL_DATA:
+                        yield self._bulk(stored, detail, value, inflated=table.inflated)
+
+    def _bulk(
+        self,
+        stored: StoredInstance,
+        detail: InstanceDetail,
+        value: BulkValue,
+        *,
+        inflated: bool,
+    ) -> StoredBulk:
         syntax = transfer_syntax(stored.transfer_syntax_uid)
         spans: tuple[Span, ...] = ((value.offset, value.length),)
-        if value.path in _PIXEL_DATA and syntax.encapsulated and detail.frames:
-            frames = self._table(detail.frames)
-            spans = tuple(
-                span for index in range(frames.number_of_frames) for span in frames.spans(index)
-            )
+        if value.path in PIXEL_DATA and syntax.encapsulated:
+            count = 0
+            if detail.frames:
+                frames = self._table(detail.frames)
+                count = frames.number_of_frames
+                spans = tuple(span for index in range(count) for span in frames.spans(index))
             return StoredBulk(
-                stored, value.path, value.vr, spans, syntax.media_type, syntax.uid, False
+                stored,
+                value.path,
+                value.vr,
+                spans,
+                syntax.media_type if count else _OCTETS,
+                syntax.uid,
+                number_of_frames=count,
             )
+        words = ITEM_BYTES.get(value.vr, 1) if syntax.big_endian else 1
         return StoredBulk(
             stored,
             value.path,
             value.vr,
             spans,
-            "application/octet-stream",
+            _media_type(value, detail),
             _EXPLICIT_LITTLE_ENDIAN,
-            table.inflated,
+            inflated,
+            word_bytes=words if value.length % words == 0 else 1,
         )
-
-    def bulk_chunks(
-        self, bulk: StoredBulk, *, offset: int = 0, length: int | None = None
-    ) -> Iterator[bytes]:
-        """Yield a bulk value, or a part of it, in pieces."""
-        wanted = bulk.length_bytes - offset if length is None else length
-        with storage_translated():
-            yield from iter_spans(
-                self._objects,
-                bulk.stored,
-                clip(bulk.spans, offset, wanted),
-                inflated=bulk.inflated,
-            )
 
     def _frame_table(self, ref: InstanceRef, detail: InstanceDetail) -> FrameTable:
         if not detail.frames:
@@ -270,9 +341,28 @@ def stored_frame(table: FrameTable, frame_number: int) -> StoredFrame:
             f"no frame {frame_number}: the instance has frames 1 to {table.number_of_frames}"
         )
     index = frame_number - 1
+    bit_offset = table.bit_offset(index)
     return StoredFrame(
-        frame_number, table.spans(index), table.bit_offset(index), table.inflated
+        frame_number,
+        table.spans(index),
+        bit_offset,
+        table.inflated,
+        whole_bytes=not bit_offset and not table.bit_offset(index + 1),
     )
+
+
+def _media_type(value: BulkValue, detail: InstanceDetail) -> str:
+    """Return what a bulk value is: a document says so itself (PS3.3 §C.24.2)."""
+    if value.path == _DOCUMENT:
+        attributes: dict[str, Any] = orjson.loads(_decompress(detail.metadata))
+        named = attributes.get(_DOCUMENT_TYPE, {}).get("Value") or [""]
+        if isinstance(named[0], str) and _MEDIA_TYPE.fullmatch(named[0]):
+            return named[0]
+    return _OCTETS
+
+
+def _whole_words(bulk: StoredBulk, length: int) -> int:
+    return -(-length // bulk.word_bytes) * bulk.word_bytes
 
 
 def _decompress(metadata: bytes) -> bytes:

@@ -1,11 +1,28 @@
 """What retrieval hands to the faces: places of bytes, never the bytes themselves."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from archive.dicom.frame_table import Span
 from storage.index.rows import StoredInstance
 
-__all__ = ["StoredBulk", "StoredFrame", "StoredInstance"]
+__all__ = ["ResourceState", "StoredBulk", "StoredFrame", "StoredInstance"]
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceState:
+    """Which state of a study, series or instance is shown.
+
+    Parameters
+    ----------
+    change
+        Grows whenever what is shown changes.
+    modified
+        When it last did; None when that is no longer known.
+    """
+
+    change: int
+    modified: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +40,15 @@ class StoredFrame:
         For 1-bit native frames: how many bits of the first byte belong to the frame before.
     inflated
         Offsets count in the inflated data set (PS3.5 §A.5).
+    whole_bytes
+        It shares no byte with the frames beside it.
     """
 
     frame_number: int
     spans: tuple[Span, ...]
     bit_offset: int = 0
     inflated: bool = False
+    whole_bytes: bool = True
 
     @property
     def length_bytes(self) -> int:
@@ -51,6 +71,10 @@ class StoredBulk:
         What the bytes are.
     transfer_syntax_uid
         The syntax the bytes are in.
+    number_of_frames
+        For encapsulated pixel data: how many frames ``spans`` hold, 1 for a video; else 0.
+    word_bytes
+        Length of the words that lie in big endian order and leave in little endian; else 1.
     """
 
     stored: StoredInstance
@@ -60,6 +84,8 @@ class StoredBulk:
     media_type: str
     transfer_syntax_uid: str
     inflated: bool = False
+    number_of_frames: int = 0
+    word_bytes: int = 1
 
     @property
     def length_bytes(self) -> int:

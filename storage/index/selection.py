@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -12,7 +13,7 @@ from storage.index.changes import in_scope
 from storage.index.engine import IndexEngine
 from storage.index.rows import InstanceDetail, StoredInstance
 from storage.index.scope import Scope
-from storage.index.tables import instance, instance_detail, series, study
+from storage.index.tables import change, instance, instance_detail, series, study
 from storage.index.totals import RELEASED
 
 _PAGE = 500
@@ -168,22 +169,45 @@ class InstanceReader:
                 rows = {row.id: row for row in connection.execute(statement)}
             yield from ((_stored(rows[key]), rows[key].metadata) for key in page if key in rows)
 
-    def last_change(self, scope: Scope, target: Target) -> int | None:
-        """Return the sequence of the last change of what ``target`` shows; None if nothing.
+    def iter_details(
+        self, scope: Scope, targets: Sequence[Target]
+    ) -> Iterator[tuple[StoredInstance, InstanceDetail]]:
+        """Yield each visible instance of ``targets`` with what ingest worked out for it."""
+        for page in self._pages(scope, targets):
+            statement = (
+                _selected(
+                    instance_detail.c.metadata,
+                    instance_detail.c.bulk,
+                    instance_detail.c.frames,
+                )
+                .join(instance_detail, instance_detail.c.instance_fk == instance.c.id)
+                .where(instance.c.id.in_(page))
+            )
+            with self._engine.read() as connection:
+                rows = {row.id: row for row in connection.execute(statement)}
+            for row in (rows[key] for key in page if key in rows):
+                yield _stored(row), InstanceDetail(row.metadata, row.bulk, row.frames)
 
-        It grows whenever an instance is added, replaced, deleted or restored: a validator.
+    def last_change(self, scope: Scope, target: Target) -> tuple[int, datetime | None] | None:
+        """Return number and moment of the last change of what ``target`` shows.
+
+        The number grows whenever an instance is added, replaced, deleted or restored: a
+        validator. None when there is nothing to see.
         """
         table = study if target.series_instance_uid is None else series
         statement = (
-            select(table.c.change)
+            select(table.c.change, change.c.at)
             .select_from(study.join(series, series.c.study_fk == study.c.id))
             .join(instance, instance.c.series_fk == series.c.id)
+            .outerjoin(change, change.c.sequence == table.c.change)
             .where(target.condition(), visible(scope))
             .limit(1)
         )
         with self._engine.read() as connection:
-            change: int | None = connection.execute(statement).scalar()
-        return change
+            row = connection.execute(statement).first()
+        if row is None:
+            return None
+        return row.change, None if row.at is None else clock.from_us(row.at)
 
     def _pages(self, scope: Scope, targets: Sequence[Target]) -> Iterator[list[int]]:
         for first in range(0, len(targets), _PAGE):
