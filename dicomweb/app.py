@@ -11,8 +11,9 @@ from starlette.responses import Response
 from archive.assembly import Archive
 from archive.errors import ArchiveError
 from dicomweb.admission import Admission
+from dicomweb.conditional import RangeError, range_response
 from dicomweb.cors import Cors, Preflight
-from dicomweb.responses import RangeError, error_response, problem, range_response
+from dicomweb.responses import error_response, problem
 from dicomweb.routes import ROUTES
 from dicomweb.surround import Surround
 from dicomweb.watch import ChangeWatch

@@ -1,7 +1,6 @@
-"""multipart/related as it streams in (RFC 2046 §5.1, RFC 2387), and as it goes out."""
+"""multipart/related as it streams in (RFC 2046 §5.1, RFC 2387)."""
 
 import re
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -223,24 +222,3 @@ def _parse_headers(block: bytes) -> dict[str, str]:
         if colon:
             headers.setdefault(name.strip().lower(), value.strip())
     return headers
-
-
-def new_boundary() -> str:
-    """Return a boundary that no content holds: 128 random bits."""
-    return secrets.token_hex(16)
-
-
-def part_header(
-    boundary: str, content_type: str, location: str, *, length: int | None
-) -> bytes:
-    """Return what stands before a part's content; viewers read these names to the letter."""
-    lines = [f"--{boundary}", f"Content-Type: {content_type}"]
-    if length is not None:
-        lines.append(f"Content-Length: {length}")
-    lines.append(f"Content-Location: {location}")
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
-
-
-def closing(boundary: str) -> bytes:
-    """Return what stands behind the last part."""
-    return f"--{boundary}--\r\n".encode("ascii")

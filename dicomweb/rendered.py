@@ -21,10 +21,11 @@ from archive.render.options import (
     parse_window,
 )
 from archive.retrieve.values import StoredBulk, StoredInstance
+from dicomweb.conditional import strong_etag
 from dicomweb.context import archive_of, instance_url, principal_of, ref_of, resource_of
 from dicomweb.negotiation import accepted
+from dicomweb.parts import Part, single_response
 from dicomweb.responses import not_modified
-from dicomweb.wado import Part, single_response, strong_etag
 
 _CACHE: Final = "private, max-age=3600"
 _THUMBNAIL: Final = Viewport(width=128, height=128)

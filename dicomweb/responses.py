@@ -1,6 +1,8 @@
 """Answers: JSON, problems, and long bodies whose memory is one chunk."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import asyncio
+import contextlib
+from collections.abc import Callable, Generator, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -10,13 +12,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from archive.errors import BusyError, StorageFullError, UnavailableError
+from archive.errors import BusyError, NotAcceptableError, StorageFullError, UnavailableError
 from dicomweb.errors import mapped
 
 DICOM_JSON: Final = "application/dicom+json"
 # Each chunk costs a hop to a thread and back, about 50 us: small ones are gathered.
 _CHUNK_BYTES: Final = 512 * 1024
-_END: Final = object()
 RETRY_AFTER_S: Final = 10
 
 
@@ -63,14 +64,20 @@ def problem_body(
 
 def error_response(_request: Request, error: Exception) -> Response:
     """Return what an `ArchiveError` is over HTTP."""
-    headers = {}
+    headers: dict[str, str] = {}
     if isinstance(error, BusyError | StorageFullError | UnavailableError):
         headers["Retry-After"] = str(RETRY_AFTER_S)
+    if isinstance(error, NotAcceptableError):
+        headers["Vary"] = "Accept"
+        offered = list(error.offered)
+        return problem(mapped(error).status, str(error), headers=headers, offered=offered)
     return problem(mapped(error).status, str(error), headers=headers)
 
 
 class StreamedResponse(Response):
     """A body made while it is sent, by an iterator that blocks.
+
+    When the asker goes away the iterator is closed: nothing more is read or decoded.
 
     Parameters
     ----------
@@ -93,11 +100,12 @@ class StreamedResponse(Response):
             status_code=status_code, media_type=media_type, headers=dict(headers or {})
         )
         self._chunks = chunks
+        self._length = length
         del self.headers["content-length"]
         if length is not None:
             self.headers["content-length"] = str(length)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it; a HEAD request gets the headers alone."""
         await send(
             {
@@ -107,23 +115,54 @@ class StreamedResponse(Response):
             }
         )
         if scope["method"] != "HEAD":
-            gathered = _gathered(self._chunks())
-            while (chunk := await anyio.to_thread.run_sync(next, gathered, _END)) is not _END:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await self._send_body(receive, send)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
+    async def _send_body(self, receive: Receive, send: Send) -> None:
+        gathered = _gathered(self._chunks())
+        gone: asyncio.Task[None] | None = None
+        sent = 0
+        try:
+            # A known length saves the hop that would only find the end.
+            while sent != self._length:
+                chunk = await anyio.to_thread.run_sync(next, gathered, None)
+                if chunk is None:
+                    break
+                sent += len(chunk)
+                if sent != self._length and gone is None:
+                    gone = asyncio.create_task(_disconnected(receive))
+                if gone is not None and gone.done():
+                    return
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        finally:
+            if gone is not None:
+                gone.cancel()
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(gathered.close)
+        if self._length is not None and sent != self._length:
+            # The connection breaks, so that nobody takes what was sent for the whole.
+            raise RuntimeError(f"a body of {self._length} bytes came out as {sent}")
 
-def _gathered(chunks: Iterable[bytes]) -> Iterator[bytes]:
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _gathered(chunks: Iterator[bytes]) -> Generator[bytes]:
     pending: list[bytes] = []
     size = 0
-    for chunk in chunks:
-        pending.append(chunk)
-        size += len(chunk)
-        if size >= _CHUNK_BYTES:
-            yield pending[0] if len(pending) == 1 else b"".join(pending)
-            pending, size = [], 0
-    if pending:
-        yield b"".join(pending)
+    with contextlib.ExitStack() as ending:
+        if isinstance(chunks, Generator):
+            ending.enter_context(contextlib.closing(chunks))
+        for chunk in chunks:
+            pending.append(chunk)
+            size += len(chunk)
+            if size >= _CHUNK_BYTES:
+                yield pending[0] if len(pending) == 1 else b"".join(pending)
+                pending, size = [], 0
+        if pending:
+            yield b"".join(pending)
 
 
 def not_modified(request: Request, etag: str) -> bool:
@@ -131,51 +170,3 @@ def not_modified(request: Request, etag: str) -> bool:
     asked = request.headers.get("if-none-match", "")
     tags = {tag.strip().removeprefix("W/") for tag in asked.split(",")}
     return etag in tags or "*" in tags
-
-
-def byte_range(request: Request, length: int, etag: str) -> tuple[int, int] | None:
-    """Return the single byte range that is asked for: first byte and count (RFC 9110 §14.2).
-
-    None when the whole is to be sent: no range, several, a stale If-Range, or nonsense.
-
-    Raises
-    ------
-    RangeError
-        If nothing of it is there.
-    """
-    asked = request.headers.get("range", "")
-    if not asked.startswith("bytes=") or "," in asked:
-        return None
-    if request.headers.get("if-range", etag) != etag:
-        return None
-    first, _, last = asked.removeprefix("bytes=").partition("-")
-    try:
-        if not first:
-            count = min(int(last), length)
-            start, end = length - count, length - 1
-        else:
-            start = int(first)
-            end = min(int(last), length - 1) if last else length - 1
-    except ValueError:
-        return None
-    if start >= length or start > end:
-        raise RangeError(length)
-    return start, end - start + 1
-
-
-class RangeError(Exception):
-    """A range that lies outside the representation (416)."""
-
-    def __init__(self, length: int) -> None:
-        super().__init__(f"the representation has {length} bytes")
-        self.length = length
-
-
-def range_response(_request: Request, error: Exception) -> Response:
-    """Return 416 with the length there is."""
-    length = error.length if isinstance(error, RangeError) else 0
-    return problem(
-        HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
-        str(error),
-        headers={"Content-Range": f"bytes */{length}"},
-    )

@@ -3,18 +3,24 @@
 from typing import Final
 
 from archive.query.request import Level
-from dicomweb.bulkdata import retrieve_bulk_data, retrieve_pixel_data
+from dicomweb.bulkdata import (
+    retrieve_all_bulk_data,
+    retrieve_bulk_data,
+    retrieve_pixel_data,
+)
 from dicomweb.changes import latest_change, retrieve_changes
 from dicomweb.context import SERVICE_PATH
 from dicomweb.deletion import delete_resource
+from dicomweb.frames import retrieve_frames
 from dicomweb.health import live, metrics, ready
+from dicomweb.metadata import retrieve_metadata
 from dicomweb.pages import index_page
 from dicomweb.qido import search_handler
 from dicomweb.rendered import retrieve_rendered, retrieve_thumbnail
 from dicomweb.resources import Operation, Resource
 from dicomweb.stow import store_instances
 from dicomweb.viewer import VIEWER_PATH, viewer_file, viewer_redirect
-from dicomweb.wado import retrieve_frames, retrieve_instances, retrieve_metadata
+from dicomweb.wado import retrieve_instances
 
 _STUDIES: Final = SERVICE_PATH + "/studies"
 _STUDY: Final = _STUDIES + "/{study}"
@@ -26,6 +32,8 @@ _RETRIEVE: Final = Operation(retrieve_instances, "retrieve")
 _METADATA: Final = Operation(retrieve_metadata, "metadata")
 _RENDERED: Final = Operation(retrieve_rendered, "rendered")
 _THUMBNAIL: Final = Operation(retrieve_thumbnail, "thumbnail")
+_PIXELS: Final = Operation(retrieve_pixel_data, "pixeldata")
+_BULK: Final = Operation(retrieve_all_bulk_data, "bulkdata")
 _DELETE: Final = Operation(delete_resource, "delete")
 _STORE: Final = Operation(store_instances, "store")
 _SEARCH_STUDIES, _SEARCH_SERIES, _SEARCH_INSTANCES = (
@@ -58,7 +66,8 @@ _RETRIEVED: Final = [
         for path in (_STUDY, _SERIES, _INSTANCE, _FRAMES)
     ),
     Resource(_FRAMES, get=Operation(retrieve_frames, "frames")),
-    Resource(_INSTANCE + "/pixeldata", get=Operation(retrieve_pixel_data, "pixeldata")),
+    *(Resource(path + "/pixeldata", get=_PIXELS) for path in (_STUDY, _SERIES, _INSTANCE)),
+    *(Resource(path + "/bulkdata", get=_BULK) for path in (_STUDY, _SERIES, _INSTANCE)),
     Resource(
         _INSTANCE + "/bulkdata/{path:path}",
         get=Operation(retrieve_bulk_data, "bulkdata"),

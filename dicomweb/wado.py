@@ -1,296 +1,232 @@
-"""WADO-RS: instances, metadata and frames (PS3.18 §10.4)."""
+"""WADO-RS: instances as DICOM, one alone, or several in parts or in a zip (PS3.18 §10.4)."""
 
-import hashlib
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from http import HTTPStatus
+from itertools import islice
 from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from archive.dicom.transfer_syntax import EXPLICIT_LITTLE_ENDIAN, transfer_syntax
-from archive.errors import InvalidRequestError, NotAcceptableError, NotFoundError
-from archive.identity import InstanceRef
+from archive.errors import NotAcceptableError, NotFoundError
+from archive.identity import InstanceRef, ResourceRef
 from archive.lifecycle.service import describe
-from archive.retrieve.values import StoredFrame, StoredInstance
+from archive.retrieve.values import StoredInstance
+from dicomweb.bulkdata import retrieve_all
+from dicomweb.conditional import Validators, strong_etag
 from dicomweb.context import (
     archive_of,
     base_url,
-    instance_of,
     instance_url,
     principal_of,
     ref_of,
     resource_of,
 )
-from dicomweb.multipart import closing, new_boundary, part_header
+from dicomweb.frames import spooled_part
 from dicomweb.negotiation import (
+    AS_STORED,
     DICOM,
-    MULTIPART,
-    NATIVE_AS_STORED,
-    OCTETS,
-    Choice,
-    accepted,
-    choose_frames,
-    choose_instances,
-    part_type,
+    ZIP,
+    Offer,
+    choose,
+    instance_offers,
+    instances_offered,
 )
-from dicomweb.responses import (
-    DICOM_JSON,
-    StreamedResponse,
-    byte_range,
-    not_modified,
-)
+from dicomweb.parts import Envelope, Part, multipart_response, single_response, streamed_parts
+from dicomweb.zipped import zip_response
 
-_IMMUTABLE: Final = "private, max-age=31536000, immutable"
-_REVALIDATE: Final = "private, no-cache"
-_MOST_FRAMES: Final = 100_000
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One part of an answer.
-
-    Parameters
-    ----------
-    length
-        None where it is known only when it is made.
-    """
-
-    content_type: str
-    location: str
-    length: int | None
-    chunks: Callable[[], Iterator[bytes]]
-
-
-def multipart_response(
-    parts: list[Part], kind: str, *, headers: dict[str, str] | None = None
-) -> Response:
-    """Return parts, one after another; Content-Length when all lengths are known."""
-    boundary = new_boundary()
-    heads = [
-        part_header(boundary, part.content_type, part.location, length=part.length)
-        for part in parts
-    ]
-    end = closing(boundary)
-    lengths = [part.length for part in parts]
-    total = None
-    if None not in lengths:
-        total = sum(n for n in lengths if n is not None) + sum(map(len, heads))
-        total += 2 * len(parts) + len(end)
-
-    def chunks() -> Iterator[bytes]:
-        for head, part in zip(heads, parts, strict=True):
-            yield head
-            yield from part.chunks()
-            yield b"\r\n"
-        yield end
-
-    media_type = f'{MULTIPART}; type="{kind}"; boundary={boundary}'
-    return StreamedResponse(chunks, media_type=media_type, length=total, headers=headers)
-
-
-def single_response(request: Request, part: Part, etag: str) -> Response:
-    """Return one body, or the byte range of it that is asked for."""
-    headers = {
-        "ETag": etag,
-        "Cache-Control": _REVALIDATE,
-        "Accept-Ranges": "bytes",
-        "Content-Location": part.location,
-    }
-    if not_modified(request, etag):
-        return Response(status_code=304, headers=headers)
-    wanted = byte_range(request, part.length, etag) if part.length else None
-    if wanted is None or part.length is None:
-        return StreamedResponse(
-            part.chunks, media_type=part.content_type, length=part.length, headers=headers
-        )
-    start, count = wanted
-    headers["Content-Range"] = f"bytes {start}-{start + count - 1}/{part.length}"
-    return StreamedResponse(
-        lambda: _cut(part.chunks(), start, count),
-        media_type=part.content_type,
-        length=count,
-        status_code=206,
-        headers=headers,
-    )
-
-
-def _cut(chunks: Iterable[bytes], start: int, count: int) -> Iterator[bytes]:
-    for chunk in chunks:
-        if start >= len(chunk):
-            start -= len(chunk)
-            continue
-        taken = chunk[start : start + count]
-        start = 0
-        count -= len(taken)
-        yield taken
-        if not count:
-            return
-
-
-def strong_etag(*named: object) -> str:
-    """Return an entity tag, quotes included, of whatever the representation depends on."""
-    joined = "/".join(str(value) for value in named)
-    return f'"{hashlib.blake2s(joined.encode(), digest_size=16).hexdigest()}"'
-
-
-# -- instances ---------------------------------------------------------------------------------
+# More are asked for again when they are sent, so that memory stays what it is.
+_MOST_HELD: Final = 2000
 
 
 def retrieve_instances(request: Request) -> Response:
     """Return a study, a series or an instance (PS3.18 §10.4.1.1.1)."""
     ref = resource_of(request)
-    single_allowed = isinstance(ref, InstanceRef)
-    choice = choose_instances(request, single_allowed=single_allowed)
-    found = list(archive_of(request).retrieve.instances(principal_of(request), [ref]))
-    if not found:
+    single = isinstance(ref, InstanceRef)
+    found = _find(request, ref)
+
+    def make(offer: Offer) -> Response:
+        if offer.multipart and offer.media_type != DICOM:
+            # Instances as octet-stream are their bulk data (PS3.18 Table 10.4.4-1).
+            return retrieve_all(request, ref, pixels_only=False)
+        if single:
+            return _one(request, next(found()), offer)
+        return _many(request, ref, found, offer)
+
+    return choose(
+        request,
+        partial(instance_offers, single_allowed=single),
+        make,
+        offered=instances_offered(single_allowed=single),
+    )
+
+
+def _find(request: Request, ref: ResourceRef) -> Callable[[], Iterator[StoredInstance]]:
+    ask = partial(archive_of(request).retrieve.instances, principal_of(request), [ref])
+    held = list(islice(ask(), _MOST_HELD + 1))
+    if not held:
         raise NotFoundError(f"nothing is stored under {describe(ref)}")
-    parts = [_instance_part(request, stored, choice) for stored in found]
-    if not choice.multipart:
-        etag = strong_etag(found[0].digest.hex(), found[0].instance_id, choice)
-        return single_response(request, parts[0], etag)
-    return multipart_response(parts, DICOM)
+    return (lambda: iter(held)) if len(held) <= _MOST_HELD else ask
 
 
-def _instance_part(request: Request, stored: StoredInstance, choice: Choice) -> Part:
-    archive = archive_of(request)
-    location = instance_url(request, ref_of(stored))
-    wanted = choice.transfer_syntax_uid
-    if wanted in ("*", stored.transfer_syntax_uid) or _only_as_stored(stored, wanted):
-        content_type = f"{DICOM}; transfer-syntax={stored.transfer_syntax_uid}"
-        return Part(
-            content_type,
-            location,
-            stored.size_bytes,
-            partial(archive.retrieve.iter_chunks, stored),
-        )
-    transcoded = archive.render.transcode_instance(
-        principal_of(request), ref_of(stored), wanted
-    )
-    content_type = f"{DICOM}; transfer-syntax={wanted}"
-    return Part(content_type, location, transcoded.length_bytes, transcoded.chunks)
+# -- one instance ------------------------------------------------------------------------------
 
 
-def _only_as_stored(stored: StoredInstance, wanted: str) -> bool:
-    """Tell whether nothing else can be made: video is streamed, never made into frames."""
-    return (
-        wanted == EXPLICIT_LITTLE_ENDIAN and transfer_syntax(stored.transfer_syntax_uid).video
-    )
+def _one(request: Request, stored: StoredInstance, offer: Offer) -> Response:
+    planned = _plan(request, stored, offer, alone=True)
+    part = _part(request, stored, planned)
+    base = "" if offer.media_type == DICOM and not offer.multipart else base_url(request)
+    etag = strong_etag(stored.digest.hex(), stored.instance_id, offer, planned.wanted, base)
+    validators = Validators(etag, stored.received_at)
+    if offer.media_type == ZIP:
+        sizes = [(stored, part.length or 0)]
+        envelope = Envelope(validators)
+        return zip_response(request, lambda: iter([(stored, part)]), envelope, sizes=sizes)
+    if offer.multipart:
+        return multipart_response(request, [part], DICOM, Envelope(validators))
+    return single_response(request, part, validators)
 
 
-# -- metadata ----------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How an instance is sent.
+
+    Parameters
+    ----------
+    wanted
+        Transfer syntax to make; "" to send it as stored.
+    refusal
+        Why it cannot be sent at all.
+    else_as_stored
+        It may be sent as stored, should making it fail.
+    """
+
+    wanted: str = ""
+    refusal: str = ""
+    else_as_stored: bool = False
 
 
-def retrieve_metadata(request: Request) -> Response:
-    """Return the metadata of a study, a series or an instance (PS3.18 §10.4.1.1.2)."""
-    media_type = _metadata_type(request)
-    ref = resource_of(request)
-    archive, principal = archive_of(request), principal_of(request)
-    base = base_url(request)
-    zipped = "gzip" in request.headers.get("accept-encoding", "").lower()
-    change = archive.retrieve.change(principal, ref)
-    etag = strong_etag(ref, change, base, media_type, zipped)
-    headers = {"ETag": etag, "Cache-Control": _REVALIDATE, "Vary": "Accept, Accept-Encoding"}
-    if not_modified(request, etag):
-        return Response(status_code=304, headers=headers)
-    instances = archive.retrieve.metadata(principal, ref, base_url=base)
-    body = _json_array(instances)
-    if zipped:
-        headers["Content-Encoding"] = "gzip"
-        body = _gzipped(body)
-    return StreamedResponse(lambda: body, media_type=media_type, headers=headers)
+def _plan(request: Request, stored: StoredInstance, offer: Offer, *, alone: bool) -> _Plan:
+    """Decide without decoding how an instance answers ``offer``.
 
-
-def _metadata_type(request: Request) -> str:
-    for wanted in accepted(request):
-        for offered in (DICOM_JSON, "application/json"):
-            if wanted.covers(offered):
-                return offered
-        # Some viewers list the type of frames here too, and read JSON all the same.
-        if wanted.name == MULTIPART and wanted.part_type == OCTETS:
-            return DICOM_JSON
-    raise NotAcceptableError(f"metadata is available as {DICOM_JSON}")
-
-
-def _json_array(instances: Iterator[bytes]) -> Iterator[bytes]:
-    yield b"["
-    yield next(instances)
-    yield from chain.from_iterable((b",", instance) for instance in instances)
-    yield b"]"
-
-
-def _gzipped(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    compressor = zlib.compressobj(1, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
-    for chunk in chunks:
-        if data := compressor.compress(chunk):
-            yield data
-    yield compressor.flush()
-
-
-# -- frames ------------------------------------------------------------------------------------
-
-
-def retrieve_frames(request: Request) -> Response:
-    """Return frames of an instance (PS3.18 §10.4.1.1.6)."""
-    ref = instance_of(request)
-    numbers = _frame_numbers(request.path_params["frames"])
-    archive, principal = archive_of(request), principal_of(request)
-    stored, frames = archive.retrieve.frames(principal, ref, numbers)
+    Whoever names no transfer syntax gets explicit little endian, except where only a lossy
+    compressed form is there that cannot be decoded (PS3.18 §8.7.3). Instances without pixels
+    have no other form than that, so it is theirs among images in any syntax.
+    """
+    wanted = offer.transfer_syntax_uid
+    if wanted in (AS_STORED, stored.transfer_syntax_uid):
+        return _Plan()
     syntax = transfer_syntax(stored.transfer_syntax_uid)
-    choice = choose_frames(request, syntax, single_allowed=len(frames) == 1)
-    parts = [_frame_part(request, stored, frame, choice) for frame in frames]
-    etag = strong_etag(stored.digest.hex(), numbers, choice)
-    if not choice.multipart:
-        response = single_response(request, parts[0], etag)
-        response.headers["Cache-Control"] = _IMMUTABLE
-        return response
-    headers = {"ETag": etag, "Cache-Control": _IMMUTABLE, "Vary": "Accept"}
-    if not_modified(request, etag):
-        return Response(status_code=304, headers=headers)
-    kind = transfer_syntax(choice.transfer_syntax_uid).media_type
-    return multipart_response(parts, kind, headers=headers)
+    lossy = offer.by_default and not syntax.lossless
+    if not syntax.encapsulated and wanted == EXPLICIT_LITTLE_ENDIAN:
+        return _Plan(wanted)
+    archive, principal, ref = archive_of(request), principal_of(request), ref_of(stored)
+    refusal = archive.render.transcoding_refusal(principal, ref, wanted)
+    if not refusal:
+        return _Plan(wanted, else_as_stored=lossy)
+    if lossy:
+        return _Plan()
+    if not alone and not _has_pixels(request, stored):
+        native = stored.transfer_syntax_uid == EXPLICIT_LITTLE_ENDIAN
+        return _Plan("" if native else EXPLICIT_LITTLE_ENDIAN)
+    return _Plan(refusal=refusal)
 
 
-def _frame_numbers(text: str) -> list[int]:
+def _has_pixels(request: Request, stored: StoredInstance) -> bool:
     try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise InvalidRequestError(
-            f"frames {text[:80]!r}: expected numbers from 1, separated by commas"
-        ) from error
-    if len(numbers) > _MOST_FRAMES or min(numbers) < 1:
-        raise InvalidRequestError(
-            f"frames {text[:80]!r}: expected 1 to {_MOST_FRAMES} numbers from 1"
-        )
-    return numbers
+        archive_of(request).retrieve.pixels(principal_of(request), ref_of(stored))
+    except NotFoundError:
+        return False
+    return True
 
 
-def _frame_part(
-    request: Request, stored: StoredInstance, frame: StoredFrame, choice: Choice
-) -> Part:
-    archive = archive_of(request)
-    location = f"{instance_url(request, ref_of(stored))}/frames/{frame.frame_number}"
-    wanted = choice.transfer_syntax_uid
-    if _frame_as_stored(stored, frame, wanted):
-        return Part(
-            part_type(wanted),
-            location,
-            frame.length_bytes,
-            partial(archive.retrieve.frame_chunks, stored, frame),
+def _part(request: Request, stored: StoredInstance, planned: _Plan) -> Part:
+    """Return an instance; what it takes to know that this succeeds has been done.
+
+    Raises
+    ------
+    NotAcceptableError
+        If it cannot be had as planned.
+    """
+    if planned.refusal:
+        raise NotAcceptableError(planned.refusal)
+    if not planned.wanted:
+        return _stored_part(request, stored)
+    location = instance_url(request, ref_of(stored))
+    content_type = f"{DICOM}; transfer-syntax={planned.wanted}"
+    try:
+        made = archive_of(request).render.transcode_instance(
+            principal_of(request), ref_of(stored), planned.wanted
         )
-    body = archive.render.transcode_frame(
-        principal_of(request), ref_of(stored), frame.frame_number, wanted
+        coded = transfer_syntax(planned.wanted).encapsulated
+        if coded or transfer_syntax(stored.transfer_syntax_uid).encapsulated:
+            # Any frame may turn out to be broken: not after a status of 200.
+            return spooled_part(content_type, location, made.chunks())
+    except NotAcceptableError:
+        if not planned.else_as_stored:
+            raise
+        return _stored_part(request, stored)
+    return Part(content_type, location, made.length_bytes, made.chunks)
+
+
+def _stored_part(request: Request, stored: StoredInstance) -> Part:
+    read = partial(archive_of(request).retrieve.iter_chunks, stored)
+    return Part(
+        f"{DICOM}; transfer-syntax={stored.transfer_syntax_uid}",
+        instance_url(request, ref_of(stored)),
+        stored.size_bytes,
+        read,
+        lambda offset, length: read(offset=offset, length=length),
     )
-    return Part(part_type(wanted), location, len(body), lambda: iter((body,)))
 
 
-def _frame_as_stored(stored: StoredInstance, frame: StoredFrame, wanted: str) -> bool:
-    syntax = transfer_syntax(stored.transfer_syntax_uid)
-    if syntax.encapsulated:
-        return wanted == stored.transfer_syntax_uid
-    native = stored.transfer_syntax_uid in NATIVE_AS_STORED or syntax.deflated
-    # A frame that begins inside a byte has to be shifted.
-    return wanted == EXPLICIT_LITTLE_ENDIAN and native and not frame.bit_offset
+# -- a study or a series -----------------------------------------------------------------------
+
+
+def _many(
+    request: Request,
+    ref: ResourceRef,
+    found: Callable[[], Iterator[StoredInstance]],
+    offer: Offer,
+) -> Response:
+    """Return those instances that can be had as ``offer`` says; 206 when these are not all."""
+    total, refused, reason, as_stored = 0, 0, "", True
+    for stored in found():
+        planned = _plan(request, stored, offer, alone=False)
+        total += 1
+        if planned.refusal:
+            refused += 1
+            reason = planned.refusal
+        as_stored = as_stored and not planned.wanted and not planned.refusal
+    if refused == total:
+        raise NotAcceptableError(reason)
+
+    def parts() -> Iterator[tuple[StoredInstance, Part]]:
+        for stored in found():
+            planned = _plan(request, stored, offer, alone=False)
+            if not planned.refusal:
+                yield stored, _part(request, stored, planned)
+
+    envelope = _envelope(request, ref, offer, total, refused)
+    known = as_stored and total <= _MOST_HELD
+    if offer.media_type == ZIP:
+        sizes = [(stored, stored.size_bytes) for stored in found()] if known else None
+        return zip_response(request, parts, envelope, sizes=sizes)
+    if known:
+        return multipart_response(request, [part for _, part in parts()], DICOM, envelope)
+    return streamed_parts(request, lambda: (part for _, part in parts()), DICOM, envelope)
+
+
+def _envelope(
+    request: Request, ref: ResourceRef, offer: Offer, total: int, refused: int
+) -> Envelope:
+    state = archive_of(request).retrieve.state(principal_of(request), ref)
+    etag = strong_etag(ref, state.change, offer, base_url(request))
+    validators = Validators(etag, state.modified)
+    if not refused:
+        return Envelope(validators)
+    warning = f'299 fileroom "{refused} of {total} instances are not available in this form"'
+    return Envelope(validators, headers={"Warning": warning}, status=HTTPStatus.PARTIAL_CONTENT)

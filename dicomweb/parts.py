@@ -1,0 +1,195 @@
+"""Retrieved content as it goes out: one body, or the parts of a multipart (PS3.18 §8.6.1)."""
+
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from archive.retrieve.reading import cut
+from dicomweb.conditional import Validators, answered_early, byte_range
+from dicomweb.negotiation import MULTIPART
+from dicomweb.responses import StreamedResponse
+
+IMMUTABLE: Final = "private, max-age=31536000, immutable"
+REVALIDATE: Final = "private, no-cache"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of an answer, or the whole of it.
+
+    Parameters
+    ----------
+    content_type
+        With its transfer syntax, where it has one.
+    location
+        Where it can be retrieved by itself.
+    length
+        None where it is known only when it is made.
+    chunks
+        Yields the content.
+    section
+        Yields so many bytes from an offset, where that costs less than skipping.
+    """
+
+    content_type: str
+    location: str
+    length: int | None
+    chunks: Callable[[], Iterator[bytes]]
+    section: Callable[[int, int], Iterator[bytes]] | None = None
+
+    def cut(self, offset: int, length: int) -> Iterator[bytes]:
+        """Yield ``length`` bytes from ``offset``."""
+        if self.section is not None:
+            return self.section(offset, length)
+        return cut(self.chunks(), offset, length)
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What an answer of parts says of itself beside them.
+
+    Parameters
+    ----------
+    validators
+        Of the whole.
+    cache
+        Cache-Control.
+    headers
+        More headers.
+    status
+        200, or 206 where parts are missing.
+    """
+
+    validators: Validators
+    cache: str = REVALIDATE
+    headers: Mapping[str, str] = field(default_factory=dict)
+    status: int = HTTPStatus.OK
+
+    def all_headers(self) -> dict[str, str]:
+        """Return every header but those of the body."""
+        own = {"Cache-Control": self.cache, "Vary": "Accept", "Accept-Ranges": "none"}
+        return own | self.validators.headers() | dict(self.headers)
+
+
+def multipart_response(
+    request: Request, parts: Sequence[Part], kind: str, envelope: Envelope
+) -> Response:
+    """Return parts, one after another; Content-Length when all lengths are known.
+
+    Parameters
+    ----------
+    kind
+        Media type of the first part, which is the root (RFC 2387).
+    """
+    return _response(request, lambda: iter(parts), kind, envelope, parts)
+
+
+def streamed_parts(
+    request: Request, parts: Callable[[], Iterator[Part]], kind: str, envelope: Envelope
+) -> Response:
+    """Return parts that are only made when their turn comes."""
+    return _response(request, parts, kind, envelope, None)
+
+
+def _response(
+    request: Request,
+    parts: Callable[[], Iterator[Part]],
+    kind: str,
+    envelope: Envelope,
+    known: Sequence[Part] | None,
+) -> Response:
+    headers = envelope.all_headers()
+    early = answered_early(request, envelope.validators, headers)
+    if early is not None:
+        return early
+    boundary = _new_boundary()
+    return StreamedResponse(
+        lambda: _framed(boundary, parts()),
+        media_type=_content_type(boundary, kind),
+        length=None if known is None else _length(boundary, known),
+        status_code=envelope.status,
+        headers=headers,
+    )
+
+
+def _length(boundary: str, parts: Sequence[Part]) -> int | None:
+    total = len(_closing(boundary))
+    for part in parts:
+        if part.length is None:
+            return None
+        total += len(_head(boundary, part)) + part.length + 2
+    return total
+
+
+def part_stream(parts: Iterator[Part], kind: str) -> tuple[str, Iterator[bytes]]:
+    """Return the Content-Type of a multipart, and its body."""
+    boundary = _new_boundary()
+    return _content_type(boundary, kind), _framed(boundary, parts)
+
+
+def _content_type(boundary: str, kind: str) -> str:
+    return f'{MULTIPART}; type="{kind}"; boundary={boundary}'
+
+
+def _framed(boundary: str, parts: Iterator[Part]) -> Iterator[bytes]:
+    for part in parts:
+        yield _head(boundary, part)
+        yield from part.chunks()
+        yield b"\r\n"
+    yield _closing(boundary)
+
+
+def single_response(
+    request: Request, part: Part, validators: Validators | str, *, cache: str = REVALIDATE
+) -> Response:
+    """Return one body, or the byte range of it that is asked for."""
+    if isinstance(validators, str):
+        validators = Validators(validators)
+    headers = {
+        "Cache-Control": cache,
+        "Vary": "Accept",
+        "Accept-Ranges": "none" if part.length is None else "bytes",
+        "Content-Location": part.location,
+    } | validators.headers()
+    early = answered_early(request, validators, headers)
+    if early is not None:
+        return early
+    length = part.length
+    wanted = byte_range(request, length, validators) if length is not None else None
+    if wanted is None or length is None:
+        return StreamedResponse(
+            part.chunks, media_type=part.content_type, length=length, headers=headers
+        )
+    start, count = wanted
+    headers["Content-Range"] = f"bytes {start}-{start + count - 1}/{length}"
+    return StreamedResponse(
+        lambda: part.cut(start, count),
+        media_type=part.content_type,
+        length=count,
+        status_code=HTTPStatus.PARTIAL_CONTENT,
+        headers=headers,
+    )
+
+
+def _new_boundary() -> str:
+    """Return a boundary that no content holds: 128 random bits."""
+    return secrets.token_hex(16)
+
+
+def _head(boundary: str, part: Part) -> bytes:
+    """Return what stands before a part's content; viewers read these names to the letter."""
+    lines = [f"--{boundary}", f"Content-Type: {part.content_type}"]
+    if part.length is not None:
+        lines.append(f"Content-Length: {part.length}")
+    lines.append(f"Content-Location: {part.location}")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
+
+
+def _closing(boundary: str) -> bytes:
+    """Return what stands behind the last part."""
+    return f"--{boundary}--\r\n".encode("ascii")
