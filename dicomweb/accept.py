@@ -120,7 +120,7 @@ def parse_accept(headers: Iterable[str]) -> list[MediaType]:
 def read_ranges(headers: Iterable[str]) -> list[MediaType]:
     """Read as `parse_accept` does, but return nothing where nothing can be read.
 
-    When all that can be read is refused, one range that covers nothing is returned.
+    When all that can be read is refused, one range without a name covers nothing.
     """
     text = ",".join(headers)[:_LONGEST]
     read = (range_ for pieces in _divided(text) if (range_ := _media_type(pieces)).name)
@@ -128,7 +128,7 @@ def read_ranges(headers: Iterable[str]) -> list[MediaType]:
     refused = tuple(range_ for range_ in ranges if range_.quality == 0)
     wanted = [replace(range_, refused=refused) for range_ in ranges if range_.quality > 0]
     if ranges and not wanted:
-        return [MediaType("*/*", refused=(MediaType("*/*"),))]
+        return [MediaType("")]
     return sorted(wanted, key=lambda range_: (-range_.quality, -_name_precision(range_.name)))
 
 
