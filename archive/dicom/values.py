@@ -7,6 +7,7 @@ becomes "NaN", "inf" or "-inf"; what cannot be decoded becomes U+FFFD.
 
 import math
 import struct
+from array import array
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -174,15 +175,26 @@ STRINGS: Final[dict[str, Callable[[bytes], Values]]] = {
     "IS": integer_string_values,
     "DS": decimal_string_values,
 }
-ITEM_BYTES: Final = {"OW": 2, "OL": 4, "OF": 4, "OD": 8, "OV": 8}
+# What is swapped at once where the byte order differs (PS3.5 §7.3); a tag is two numbers.
+WORD_BYTES: Final = {
+    **dict.fromkeys(("US", "SS", "OW", "AT"), 2),
+    **dict.fromkeys(("UL", "SL", "FL", "OL", "OF"), 4),
+    **dict.fromkeys(("UV", "SV", "FD", "OD", "OV"), 8),
+}
+_WORD_CODES: Final = {2: "H", 4: "I", 8: "Q"}
 
 
 def little_endian(raw: bytes, vr: str) -> bytes:
     """Return a big endian binary value swapped, as InlineBinary must be (PS3.18 §F.2.7)."""
-    size = ITEM_BYTES.get(vr, 1)
-    if size == 1 or len(raw) % size:
+    return swapped(raw, WORD_BYTES.get(vr, 1))
+
+
+def swapped(raw: bytes, word_bytes: int) -> bytes:
+    """Return bytes in the other order, word by word; what is left of a word stays."""
+    code = _WORD_CODES.get(word_bytes)
+    if code is None:
         return raw
-    swapped = bytearray(len(raw))
-    for byte in range(size):
-        swapped[byte::size] = raw[size - 1 - byte :: size]
-    return bytes(swapped)
+    whole = len(raw) - len(raw) % word_bytes
+    words = array(code, raw[:whole])
+    words.byteswap()
+    return words.tobytes() + raw[whole:]

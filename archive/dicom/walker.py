@@ -6,20 +6,13 @@ value and touches no page of pixel data but the headers of its fragments.
 """
 
 import base64
-import struct
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from archive.dicom.charset import decoder, is_known
-from archive.dicom.dictionary import (
-    LONG_VRS,
-    PLAIN_VRS,
-    SHORT_VRS,
-    VRS,
-    public_vr,
-    tag_name,
-)
-from archive.dicom.instance import Attributes, AttributeWarning, BulkValue
+from archive.dicom.dictionary import PLAIN_VRS, public_vr, tag_name
+from archive.dicom.instance import Attributes, BulkValue
 from archive.dicom.part10 import Buffer
+from archive.dicom.reader import DEEPEST, ITEM, ITEM_END, SEQUENCE_END, DataSetReader, Element
 from archive.dicom.scope import PIXEL_TAGS, UNDEFINED, Scope
 from archive.dicom.values import (
     BINARY_NUMBERS,
@@ -33,15 +26,10 @@ from archive.dicom.values import (
 from archive.dicom.walk import PixelElement, Walk
 from archive.errors import InvalidInstanceError
 
-DEEPEST: Final = 64
 INLINE_BYTES: Final = 1024
 # Longer values of any kind are left out of the JSON: a hostile one must not swell the index.
 _LONGEST_VALUE_BYTES: Final = 64 * 1024
-_MOST_WARNINGS: Final = 100
 
-_ITEM: Final = 0xFFFEE000
-_ITEM_END: Final = 0xFFFEE00D
-_SEQUENCE_END: Final = 0xFFFEE0DD
 _CHARACTER_SET: Final = 0x00080005
 _PIXEL_REPRESENTATION: Final = 0x00280103
 
@@ -50,17 +38,7 @@ _PIXEL_REPRESENTATION: Final = 0x00280103
 _WITH_EFFECT: Final = frozenset({_CHARACTER_SET, _PIXEL_REPRESENTATION})
 
 
-class _Element(NamedTuple):  # made for every element: a frozen dataclass costs three times this
-    """A header that was read."""
-
-    tag: int
-    vr: str
-    length: int
-    at: int
-    value_at: int
-
-
-class Walker:
+class Walker(DataSetReader):
     """Reads one data set.
 
     Parameters
@@ -72,14 +50,8 @@ class Walker:
     """
 
     def __init__(self, buffer: Buffer, *, implicit: bool, big_endian: bool = False) -> None:
-        self._buffer = buffer
-        self._implicit = implicit
-        self._order = ">" if big_endian else "<"
-        self._tag_and_vr = struct.Struct(self._order + "HH2sH")
-        self._tag_and_length = struct.Struct(self._order + "HHI")
-        self._length = struct.Struct(self._order + "I")
+        super().__init__(buffer, implicit=implicit, big_endian=big_endian)
         self._bulk: list[BulkValue] = []
-        self._warnings: list[AttributeWarning] = []
         self._pixels: PixelElement | None = None
         self._has_text_beyond_ascii = False
 
@@ -111,24 +83,6 @@ class Walker:
 
     # -- structure -------------------------------------------------------------------------
 
-    def _look_at_encoding(self, start: int) -> bool:
-        if start + 8 > len(self._buffer):
-            return self._implicit
-        written = bytes(self._buffer[start + 4 : start + 6]) in VRS
-        if written and self._implicit:
-            (length,) = self._length.unpack_from(self._buffer, start + 4)
-            if start + 8 + length > len(self._buffer):
-                self._warn("", "the transfer syntax says implicit VR, but VRs are written")
-                return False
-        elif not written and not self._implicit and self._reads_as_implicit(start):
-            self._warn("", "the transfer syntax says explicit VR, but no VRs are written")
-            return True
-        return self._implicit
-
-    def _reads_as_implicit(self, start: int) -> bool:
-        group, element, length = self._tag_and_length.unpack_from(self._buffer, start)
-        return bool(public_vr(group << 16 | element)) and length < len(self._buffer) - start
-
     def _dataset(
         self, position: int, end: int, scope: Scope, *, delimited: bool
     ) -> tuple[Attributes, int]:
@@ -142,7 +96,7 @@ class Walker:
                     break
             element = self._header(position, end, scope)
             tag = element.tag
-            if tag == _ITEM_END and delimited:
+            if tag == ITEM_END and delimited:
                 return self._sorted(attributes, ordered), element.value_at
             if tag == 0 and not any(self._buffer[position : min(end, position + 64)]):
                 break  # padding with zeros, which some writers leave behind the data set
@@ -202,61 +156,7 @@ class Walker:
     def _sorted(self, attributes: Attributes, ordered: bool) -> Attributes:
         return attributes if ordered else dict(sorted(attributes.items()))
 
-    def _header(self, at: int, end: int, scope: Scope) -> _Element:
-        if scope.implicit:
-            group, number, length = self._tag_and_length.unpack_from(self._buffer, at)
-            tag = group << 16 | number
-            if group == 0xFFFE:
-                return _Element(tag, "", length, at, at + 8)
-            return _Element(tag, scope.implied_vr(tag, length), length, at, at + 8)
-        group, number, raw_vr, length = self._tag_and_vr.unpack_from(self._buffer, at)
-        tag = group << 16 | number
-        vr = VRS.get(raw_vr)
-        if vr is None:
-            return self._odd_header(tag, raw_vr, at, end)
-        if vr not in LONG_VRS:
-            return _Element(tag, vr, length, at, at + 8)
-        if at + 12 > end:
-            raise self._cut_short(tag, at)
-        (length,) = self._length.unpack_from(self._buffer, at + 8)
-        return _Element(tag, vr, length, at, at + 12)
-
-    def _odd_header(self, tag: int, raw_vr: bytes, at: int, end: int) -> _Element:
-        if tag >> 16 == 0xFFFE:
-            (length,) = self._length.unpack_from(self._buffer, at + 4)
-            return _Element(tag, "", length, at, at + 8)
-        # Unknown letters: a future VR has a 32-bit length (PS3.5 §6.2.2); broken letters stand
-        # before the 16-bit one that was meant. What follows tells which.
-        candidates = []
-        if at + 12 <= end:
-            (long_length,) = self._length.unpack_from(self._buffer, at + 8)
-            candidates.append((at + 12, long_length))
-        (short_length,) = struct.unpack_from(self._order + "H", self._buffer, at + 6)
-        candidates.insert(0 if not raw_vr.isalpha() else 1, (at + 8, short_length))
-        for value_at, length in candidates:
-            if self._follows(tag, value_at + length, end):
-                self._warn(f"{tag:08X}", "its VR is none of the standard's")
-                return _Element(tag, self._guessed_vr(tag), length, at, value_at)
-        raise InvalidInstanceError(
-            f"expected a value representation of two letters, found {raw_vr.hex(' ')}",
-            offset=at + 4,
-            tag=f"{tag:08X}",
-        )
-
-    def _follows(self, tag: int, at: int, end: int) -> bool:
-        if at == end:
-            return True
-        if at + 8 > end:
-            return False
-        group, number, raw_vr, _ = self._tag_and_vr.unpack_from(self._buffer, at)
-        following = group << 16 | number
-        return following > tag and (raw_vr in VRS or group == 0xFFFE)
-
-    def _guessed_vr(self, tag: int) -> str:
-        vr = public_vr(tag)
-        return vr if vr in SHORT_VRS else "UN"
-
-    def _take(self, element: _Element, end: int, scope: Scope, into: Attributes) -> int:
+    def _take(self, element: Element, end: int, scope: Scope, into: Attributes) -> int:
         """Put one element's JSON into ``into``; return where the next one begins."""
         tag, vr, length = element.tag, element.vr, element.length
         if tag >> 16 == 0xFFFE:
@@ -277,7 +177,7 @@ class Walker:
         return after
 
     def _take_undefined(
-        self, element: _Element, end: int, scope: Scope, into: Attributes
+        self, element: Element, end: int, scope: Scope, into: Attributes
     ) -> int:
         key = f"{element.tag:08X}"
         if element.vr in ("SQ", "UN", ""):
@@ -298,48 +198,10 @@ class Walker:
             self._pixels = PixelElement(key, element.vr, element.value_at, None, fragments)
         return after
 
-    def fragments(
-        self, position: int, end: int, tag_name: str
-    ) -> tuple[list[tuple[int, int]], int, bool]:
-        """Read the items of encapsulated pixel data (PS3.5 §A.4), the offset table first.
-
-        Returns
-        -------
-        tuple
-            Offset and length of each, where the next element begins, and whether the
-            delimiter was there.
-        """
-        fragments: list[tuple[int, int]] = []
-        unpack = self._tag_and_length.unpack_from
-        while position + 8 <= end:
-            group, number, length = unpack(self._buffer, position)
-            tag = group << 16 | number
-            if tag == _SEQUENCE_END:
-                return fragments, position + 8, True
-            if tag != _ITEM:
-                if not fragments:
-                    break
-                # The next attribute, where the delimiter was forgotten.
-                return fragments, position, False
-            if position + 8 + length > end:
-                raise InvalidInstanceError(
-                    f"fragment {len(fragments)} of {length} bytes runs past the end: "
-                    f"only {end - position - 8} are left",
-                    offset=position,
-                    tag=tag_name,
-                )
-            fragments.append((position + 8, length))
-            position += 8 + length
-        if not fragments:
-            raise InvalidInstanceError(
-                "encapsulated pixel data without a fragment", offset=position, tag=tag_name
-            )
-        return fragments, end, False
-
     # -- sequences -------------------------------------------------------------------------
 
     def _take_sequence(
-        self, element: _Element, after: int, scope: Scope, into: Attributes
+        self, element: Element, after: int, scope: Scope, into: Attributes
     ) -> None:
         key = f"{element.tag:08X}"
         mark = len(self._bulk)
@@ -355,7 +217,7 @@ class Walker:
         into[key] = {"vr": "SQ", "Value": items} if items else {"vr": "SQ"}
 
     def _items(
-        self, element: _Element, end: int, scope: Scope, *, implicit: bool
+        self, element: Element, end: int, scope: Scope, *, implicit: bool
     ) -> tuple[list[Attributes], int]:
         if scope.depth >= DEEPEST:
             raise InvalidInstanceError(
@@ -368,9 +230,9 @@ class Walker:
         while position + 8 <= end:
             group, number, length = self._tag_and_length.unpack_from(self._buffer, position)
             tag = group << 16 | number
-            if tag == _SEQUENCE_END:
+            if tag == SEQUENCE_END:
                 return items, position + 8
-            if tag != _ITEM:
+            if tag != ITEM:
                 raise InvalidInstanceError(
                     f"expected an item of a sequence, found ({group:04X},{number:04X})",
                     offset=position,
@@ -407,12 +269,12 @@ class Walker:
 
     # -- values ----------------------------------------------------------------------------
 
-    def _take_value(self, element: _Element, scope: Scope, into: Attributes) -> None:
+    def _take_value(self, element: Element, scope: Scope, into: Attributes) -> None:
         tag, vr, length = element.tag, element.vr, element.length
         key = f"{tag:08X}"
         if vr == "UN" and not scope.implicit:
             vr = scope.known_vr(tag)
-            element = _Element(tag, vr, length, element.at, element.value_at)
+            element = Element(tag, vr, length, element.at, element.value_at)
         if not length:
             into[key] = {"vr": vr}
             return
@@ -463,30 +325,7 @@ class Walker:
         if values:
             element["Value"] = ["ISO_IR 192"]
 
-    def _leave_out(
-        self, element: _Element, scope: Scope, into: Attributes, length: int
-    ) -> None:
+    def _leave_out(self, element: Element, scope: Scope, into: Attributes, length: int) -> None:
         path = f"{scope.path}{element.tag:08X}"
         self._bulk.append(BulkValue(path, element.vr, element.value_at, length))
         into[f"{element.tag:08X}"] = {"vr": element.vr, "BulkDataURI": f"bulkdata/{path}"}
-
-    # -- faults ----------------------------------------------------------------------------
-
-    def _warn(self, tag: str, message: str) -> None:
-        if len(self._warnings) < _MOST_WARNINGS:
-            self._warnings.append(AttributeWarning(tag, message))
-
-    def _cut_short(self, tag: int, at: int) -> InvalidInstanceError:
-        return InvalidInstanceError(
-            "the object ends inside the header of an element: it is truncated",
-            offset=at,
-            tag=f"{tag:08X}",
-        )
-
-    def _runs_past(self, element: _Element, end: int) -> InvalidInstanceError:
-        return InvalidInstanceError(
-            f"a value of {element.length} bytes runs past the end: only "
-            f"{end - element.value_at} are left; the object is truncated, or the length wrong",
-            offset=element.at,
-            tag=f"{element.tag:08X}",
-        )

@@ -18,7 +18,6 @@ from archive.dicom.instance import PixelDescription
 from archive.errors import InvalidInstanceError, NotAcceptableError
 
 Pixels = npt.NDArray[Any]
-Decoded = tuple[Pixels, str]
 
 _BASELINE: Final = frozenset({0xC0, 0xC1})
 _FRAME_HEADERS: Final = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}
@@ -39,29 +38,29 @@ def _require_size(rows: int, columns: int, description: PixelDescription, name: 
 # -- RLE ---------------------------------------------------------------------------------------
 
 
-def decode_rle(frame: bytes, description: PixelDescription) -> Decoded:
-    """Decode RLE (PS3.5 Annex G)."""
-    try:
-        planes = decode_rle_frame(
-            frame, description.rows * description.columns, description.bits_allocated, "<"
-        )
-    except (ValueError, IndexError) as error:
-        raise _refuse("RLE", error) from error
-    kind = np.dtype(
-        f"<{'i' if description.pixel_representation else 'u'}{description.bits_allocated // 8}"
-    )
+def decode_rle(frame: bytes, description: PixelDescription) -> Pixels:
+    """Decode RLE (PS3.5 Annex G); of 1-bit pixels the packed bytes are what is encoded."""
     shape = (description.samples_per_pixel, description.rows, description.columns)
-    values = np.frombuffer(planes, kind)
-    if values.size != shape[0] * shape[1] * shape[2]:
+    count = description.rows * description.columns
+    if description.bits_allocated == 1:
+        packed = _rle_bytes(frame, -(-count // 8), 8)
+        return np.unpackbits(packed, count=count, bitorder="little").reshape(shape[1:])
+    planes = _rle_bytes(frame, count, description.bits_allocated)
+    sign = "i" if description.pixel_representation else "u"
+    values = planes.view(f"<{sign}{description.bits_allocated // 8}")
+    if values.size != shape[0] * count:
         raise InvalidInstanceError(
             "an RLE frame holds another number of samples than it should"
         )
     pixels = values.reshape(shape)
-    single = description.samples_per_pixel == 1
-    return (
-        pixels[0] if single else pixels.transpose(1, 2, 0),
-        description.photometric_interpretation,
-    )
+    return pixels[0] if description.samples_per_pixel == 1 else pixels.transpose(1, 2, 0)
+
+
+def _rle_bytes(frame: bytes, count: int, bits: int) -> npt.NDArray[np.uint8]:
+    try:
+        return np.frombuffer(decode_rle_frame(frame, count, bits, "<"), np.uint8)
+    except (ValueError, IndexError) as error:
+        raise _refuse("RLE", error) from error
 
 
 # -- JPEG --------------------------------------------------------------------------------------
@@ -84,7 +83,7 @@ def _jpeg_header(frame: bytes) -> tuple[int, int, int, int, int]:
     raise InvalidInstanceError("a JPEG frame has no frame header: it is no JPEG, or truncated")
 
 
-def decode_jpeg(frame: bytes, description: PixelDescription) -> Decoded:
+def decode_jpeg(frame: bytes, description: PixelDescription) -> Pixels:
     """Decode JPEG, lossy and lossless (PS3.5 §A.4.1, §A.4.2).
 
     Grey baseline by Pillow, everything else by libjpeg, and what that refuses (12-bit
@@ -105,16 +104,16 @@ def decode_jpeg(frame: bytes, description: PixelDescription) -> Decoded:
         pixels = libjpeg.decode(frame, 0)
     except (RuntimeError, ValueError, TypeError) as error:
         pixels = _optional("jpeg_decode", frame, f"JPEG of {precision} bits", error)
-    return _signed(pixels, description), description.photometric_interpretation
+    return _signed(pixels, description)
 
 
-def _decode_grey(frame: bytes, description: PixelDescription) -> Decoded:
+def _decode_grey(frame: bytes, description: PixelDescription) -> Pixels:
     try:
         with Image.open(io.BytesIO(frame)) as image:
             pixels = np.asarray(image)
     except (OSError, ValueError, SyntaxError) as error:
         raise _refuse("JPEG", error) from error
-    return _signed(pixels, description), description.photometric_interpretation
+    return _signed(pixels, description)
 
 
 def _signed(pixels: Pixels, description: PixelDescription) -> Pixels:
@@ -129,7 +128,7 @@ def _signed(pixels: Pixels, description: PixelDescription) -> Pixels:
 # -- JPEG-LS -----------------------------------------------------------------------------------
 
 
-def decode_jpeg_ls(frame: bytes, description: PixelDescription) -> Decoded:
+def decode_jpeg_ls(frame: bytes, description: PixelDescription) -> Pixels:
     """Decode JPEG-LS, lossless and near-lossless (PS3.5 §A.4.3)."""
     _, _, rows, columns, components = _jpeg_header(frame)
     _require_size(rows, columns, description, "JPEG-LS")
@@ -139,7 +138,7 @@ def decode_jpeg_ls(frame: bytes, description: PixelDescription) -> Decoded:
         raise _refuse("JPEG-LS", error) from error
     if components == 3 and pixels.shape[0] == 3 and pixels.shape[-1] != 3:
         pixels = pixels.transpose(1, 2, 0)
-    return _signed(pixels, description), description.photometric_interpretation
+    return _signed(pixels, description)
 
 
 # -- JPEG 2000 and HTJ2K -----------------------------------------------------------------------
@@ -153,17 +152,14 @@ def _jpeg2000_size(frame: bytes) -> tuple[int, int]:
     return bottom - top, right - left
 
 
-def decode_jpeg2000(frame: bytes, description: PixelDescription) -> Decoded:
+def decode_jpeg2000(frame: bytes, description: PixelDescription) -> Pixels:
     """Decode JPEG 2000 and HTJ2K (PS3.5 §A.4.4, §A.4.8)."""
     _require_size(*_jpeg2000_size(frame), description, "JPEG 2000")
     try:
         pixels: Pixels = openjpeg.decode(frame)
     except (RuntimeError, ValueError) as error:
         raise _refuse("JPEG 2000", error) from error
-    photometric = description.photometric_interpretation
-    if photometric in ("YBR_RCT", "YBR_ICT"):
-        photometric = "RGB"  # the decoder undoes the transform (PS3.5 §8.2.4)
-    return _as_described(pixels, description), photometric
+    return _as_described(pixels, description)
 
 
 def _as_described(pixels: Pixels, description: PixelDescription) -> Pixels:
@@ -182,13 +178,10 @@ def _as_described(pixels: Pixels, description: PixelDescription) -> Pixels:
 # -- JPEG XL, and what only the optional extra reads -------------------------------------------
 
 
-def decode_jpeg_xl(frame: bytes, description: PixelDescription) -> Decoded:
+def decode_jpeg_xl(frame: bytes, description: PixelDescription) -> Pixels:
     """Decode JPEG XL (PS3.5 §A.4.12), by the optional extra."""
     pixels = _optional("jpegxl_decode", frame, "JPEG XL", None)
-    photometric = description.photometric_interpretation
-    if description.samples_per_pixel == 3:
-        photometric = "RGB"
-    return _signed(pixels, description), photometric
+    return _signed(pixels, description)
 
 
 def _optional(function: str, frame: bytes, name: str, refused: Exception | None) -> Pixels:

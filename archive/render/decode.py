@@ -5,7 +5,6 @@ colour in ways that cost five. Codestream headers are looked at before anything 
 that one that lies about its size is refused, not allocated for.
 """
 
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -23,12 +22,11 @@ from archive.render.codecs import (
     decode_jpeg_xl,
     decode_rle,
 )
+from archive.render.native import SUBSAMPLED, little_endian_frame, needs_no_decoder
+from archive.render.photometric import decoded_photometric
 
 Pixels = npt.NDArray[Any]
 _ROOT: Final = "1.2.840.10008.1.2."
-_DEFLATED_FRAME: Final = _ROOT + "8.1"
-_ENCAPSULATED_UNCOMPRESSED: Final = _ROOT + "1.98"
-_422: Final = frozenset({"YBR_FULL_422", "YBR_PARTIAL_422"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +45,7 @@ class DecodedFrame:
     photometric_interpretation: str
 
 
-_Codec = Callable[[bytes, PixelDescription], tuple[Pixels, str]]
+_Codec = Callable[[bytes, PixelDescription], Pixels]
 _CODECS: Final[dict[str, _Codec]] = {
     _ROOT + "5": decode_rle,
     **{_ROOT + f"4.{n}": decode_jpeg for n in range(50, 71)},
@@ -58,23 +56,14 @@ _CODECS: Final[dict[str, _Codec]] = {
 
 
 def decode_frame(
-    frame: bytes,
-    description: PixelDescription,
-    transfer_syntax_uid: str,
-    *,
-    bit_offset: int = 0,
-    in_words: bool = False,
+    frame: bytes, description: PixelDescription, transfer_syntax_uid: str
 ) -> DecodedFrame:
     """Decode one frame.
 
     Parameters
     ----------
     frame
-        Its bytes: native, or all its fragments joined.
-    bit_offset
-        For 1-bit native frames: bits of the first byte that belong to the frame before.
-    in_words
-        The pixel data element is OW: in big endian, 8-bit samples lie swapped in its words.
+        Its bytes: all its fragments joined, or native, little endian and from a byte's start.
 
     Raises
     ------
@@ -83,28 +72,17 @@ def decode_frame(
     NotAcceptableError
         If no installed decoder reads this transfer syntax.
     """
-    syntax = transfer_syntax(transfer_syntax_uid)
-    if transfer_syntax_uid == _DEFLATED_FRAME:
-        frame = _inflate(frame, description)
-    elif syntax.encapsulated and transfer_syntax_uid != _ENCAPSULATED_UNCOMPRESSED:
-        return _decode_encapsulated(frame, description, transfer_syntax_uid)
-    order = ">" if syntax.big_endian else "<"
-    if syntax.big_endian and in_words and description.bits_allocated == 8:
-        frame = _swapped(frame)
-    pixels = _native(frame, description, order, bit_offset=bit_offset)
-    return DecodedFrame(pixels, description.photometric_interpretation)
-
-
-def _decode_encapsulated(
-    frame: bytes, description: PixelDescription, transfer_syntax_uid: str
-) -> DecodedFrame:
+    photometric = decoded_photometric(transfer_syntax_uid, description)
+    if needs_no_decoder(transfer_syntax_uid):
+        plain = little_endian_frame(frame, description, transfer_syntax_uid)
+        return DecodedFrame(_native(plain, description), photometric)
     codec = _CODECS.get(transfer_syntax_uid)
     if codec is None:
         raise NotAcceptableError(
             f"frames of {transfer_syntax(transfer_syntax_uid).name} cannot be decoded here; "
             "ask for them as they are stored"
         )
-    pixels, photometric = codec(frame, description)
+    pixels = _widened(codec(frame, description), description)
     wanted = (description.rows, description.columns)
     if pixels.shape[:2] != wanted:
         raise InvalidInstanceError(
@@ -114,36 +92,18 @@ def _decode_encapsulated(
     return DecodedFrame(pixels, photometric)
 
 
-def _swapped(frame: bytes) -> bytes:
-    words = np.frombuffer(frame + b"\0" * (len(frame) % 2), np.uint16)
-    return words.byteswap().tobytes()
-
-
-def _inflate(frame: bytes, description: PixelDescription) -> bytes:
-    wanted = -(-_frame_bits(description) // 8)
-    try:
-        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(frame, wanted + 1)
-    except zlib.error as error:
-        raise InvalidInstanceError(f"a deflated frame cannot be inflated: {error}") from error
-
-
-def _frame_bits(description: PixelDescription) -> int:
-    samples = description.samples_per_pixel
-    if description.photometric_interpretation in _422:
-        samples = 2
-    return description.rows * description.columns * samples * description.bits_allocated
+def _widened(pixels: Pixels, description: PixelDescription) -> Pixels:
+    # A codestream of 8 bits may stand for samples that have 16 allocated.
+    size = description.bits_allocated // 8
+    if pixels.dtype.itemsize >= size or pixels.dtype.kind == "f":
+        return pixels
+    return pixels.astype(f"<{pixels.dtype.kind}{size}")
 
 
 # -- native ------------------------------------------------------------------------------------
 
 
-def _native(
-    frame: bytes,
-    description: PixelDescription,
-    order: str,
-    *,
-    bit_offset: int,
-) -> Pixels:
+def _native(frame: bytes, description: PixelDescription) -> Pixels:
     rows, columns, samples = (
         description.rows,
         description.columns,
@@ -151,18 +111,10 @@ def _native(
     )
     if description.bits_allocated == 1:
         bits = np.unpackbits(np.frombuffer(frame, np.uint8), bitorder="little")
-        return _shaped(bits[bit_offset:], rows, columns, samples, planar=False)
-    kind = _dtype(description, order)
-    if description.photometric_interpretation in _422 and samples == 3:
-        return _from_422(np.frombuffer(frame, kind), rows, columns)
-    count = rows * columns * samples
-    if len(frame) < count * kind.itemsize:
-        raise InvalidInstanceError(
-            f"a frame of {count * kind.itemsize} bytes is expected, {len(frame)} are there"
-        )
-    values = np.frombuffer(frame, kind, count)
-    if order == ">" and kind.itemsize > 1:
-        values = values.astype(kind.newbyteorder("<"))
+        return _shaped(bits, rows, columns, samples, planar=False)
+    values = np.frombuffer(frame, _dtype(description))
+    if description.photometric_interpretation in SUBSAMPLED and samples == 3:
+        return _from_422(values, rows, columns)
     values = _without_unused_bits(values, description)
     planar = description.planar_configuration == 1
     return _shaped(values, rows, columns, samples, planar=planar)
@@ -179,15 +131,15 @@ def _without_unused_bits(values: Pixels, description: PixelDescription) -> Pixel
     return (values << above) >> (above + below)
 
 
-def _dtype(description: PixelDescription, order: str) -> np.dtype[Any]:
+def _dtype(description: PixelDescription) -> np.dtype[Any]:
     if not description.bits_stored:  # Float and Double Float Pixel Data have none
-        return np.dtype(f"{order}f{description.bits_allocated // 8}")
+        return np.dtype(f"<f{description.bits_allocated // 8}")
     size = -(-description.bits_allocated // 8)
     if size not in (1, 2, 4, 8):
         raise NotAcceptableError(
             f"pixels of {description.bits_allocated} bits allocated cannot be decoded here"
         )
-    return np.dtype(f"{order}{'i' if description.pixel_representation else 'u'}{size}")
+    return np.dtype(f"<{'i' if description.pixel_representation else 'u'}{size}")
 
 
 def _shaped(values: Pixels, rows: int, columns: int, samples: int, *, planar: bool) -> Pixels:

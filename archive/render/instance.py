@@ -1,35 +1,38 @@
 """A whole instance in another transfer syntax, made frame by frame.
 
-Only what the new syntax demands changes: UIDs, private attributes and order stay.
+Only what the new syntax demands changes (PS3.5 §8.2, §A.4): UIDs, private attributes, odd
+values and order stay. A lossy one is another image, and says so (PS3.3 §C.7.6.1.1.5).
 """
 
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO, Final
+from itertools import chain
+from typing import Final
 
-from pydicom.dataset import Dataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filereader import dcmread
-from pydicom.filewriter import write_dataset
-from pydicom.tag import Tag
+from archive.dicom.part10 import Buffer, FileMeta, build_file_meta
+from archive.dicom.rewrite import (
+    PIXEL_DATA,
+    EncodedElement,
+    Part,
+    Rewriter,
+    Span,
+    element_header,
+    length_of,
+)
+from archive.dicom.scope import PIXEL_TAGS, UNDEFINED
+from archive.dicom.transfer_syntax import TransferSyntax, transfer_syntax
+from archive.errors import NotAcceptableError
+from archive.render.native import joined
 
-from archive.dicom.instance import PixelDescription
-from archive.dicom.part10 import build_file_meta
-from archive.dicom.transfer_syntax import transfer_syntax
-from archive.errors import InvalidInstanceError, NotAcceptableError
-
-_PIXEL_DATA: Final = Tag(0x7FE00010)
-_OFFSET_TABLES: Final = (Tag(0x7FE00001), Tag(0x7FE00002))
-_DEFER_BYTES: Final = 64 * 1024
+# Extended Offset Table, its lengths, and the total: true of one encoding only (PS3.5 §A.4).
+_OF_ONE_ENCODING: Final = frozenset({0x7FE00001, 0x7FE00002, 0x7FE00003})
+_SOP_INSTANCE_UID: Final = 0x00080018
 _ITEM: Final = b"\xfe\xff\x00\xe0"
 _SEQUENCE_END: Final = b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"
-_DECODED_PHOTOMETRIC: Final = {
-    "YBR_RCT": "RGB",
-    "YBR_ICT": "RGB",
-    "YBR_FULL_422": "YBR_FULL",
-    "YBR_PARTIAL_422": "YBR_FULL",
-}
+_LEAST_CHUNK_BYTES: Final = 256 * 1024
+
+# Elements that replace those of the same tag, or are put in; value and VR.
+Changes = Mapping[int, tuple[str, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,30 +65,65 @@ class FrameSupply:
 
     Parameters
     ----------
-    description
-        None when the instance has no frames.
     number_of_frames
-        How many the frame table has.
+        How many there are.
+    frame_bits
+        How many bits each has where the syntax is native.
+    bits_allocated
+        Of each sample.
     frames
         Yields each.
     """
 
-    description: PixelDescription | None
     number_of_frames: int
+    frame_bits: int
+    bits_allocated: int
     frames: Callable[[], Iterator[bytes]]
 
 
+@dataclass(frozen=True, slots=True)
+class StoredDataSet:
+    """A data set as it lies in the store.
+
+    Parameters
+    ----------
+    buffer
+        The object, or the inflated data set.
+    start
+        Where the data set begins in it, in bytes.
+    meta
+        The header of the object, with the UIDs of the data set.
+    bits_allocated
+        Of its pixel data; 0 when there is none.
+    """
+
+    buffer: Buffer
+    start: int
+    meta: FileMeta
+    bits_allocated: int
+
+    @property
+    def syntax(self) -> TransferSyntax:
+        """How it is encoded."""
+        return transfer_syntax(self.meta.transfer_syntax_uid)
+
+
 def transcoded_instance(
-    source: BinaryIO, supply: FrameSupply, transfer_syntax_uid: str
+    stored: StoredDataSet,
+    supply: FrameSupply | None,
+    changes: Changes,
+    transfer_syntax_uid: str,
 ) -> TranscodedInstance:
     """Prepare an instance in another transfer syntax.
 
     Parameters
     ----------
-    source
-        The stored object.
+    stored
+        The data set.
     supply
-        Its frames.
+        Its frames; None when native pixel data, or none, is to stay as it is.
+    changes
+        What else differs in the new syntax.
     transfer_syntax_uid
         Explicit or implicit little endian, or an encapsulated one.
 
@@ -94,113 +132,139 @@ def transcoded_instance(
     InvalidInstanceError
         If the stored data set cannot be read.
     NotAcceptableError
-        If it has pixel data whose frames cannot be told apart.
+        If it has encapsulated pixel data whose frames cannot be told apart, or that is too
+        long when it is native.
     """
-    dataset = _read(source)
-    implicit = transfer_syntax(transfer_syntax_uid).implicit
-    head, tail = _around_pixels(dataset, supply, implicit=implicit)
-    header = build_file_meta(
-        sop_class_uid=str(dataset.get("SOPClassUID", "")),
-        sop_instance_uid=str(dataset.get("SOPInstanceUID", "")),
-        transfer_syntax_uid=transfer_syntax_uid,
+    target = transfer_syntax(transfer_syntax_uid)
+    rewriter = Rewriter(
+        stored.buffer,
+        implicit=stored.syntax.implicit,
+        big_endian=stored.syntax.big_endian,
+        to_implicit=target.implicit,
     )
-    if supply.description is None:
-        if _PIXEL_DATA in dataset:
-            raise NotAcceptableError(
-                "the frames of this instance cannot be told apart, so it is only available "
-                "as stored (transfer-syntax=*)"
-            )
-        whole = head + tail
-        return TranscodedInstance(len(header) + len(whole), header, lambda: iter((whole,)))
-    if transfer_syntax(transfer_syntax_uid).encapsulated:
-        return TranscodedInstance(None, header, lambda: _encapsulated(head, supply, tail))
-    length = _native_bytes(supply.description) * supply.number_of_frames
-    pixels = _native_header(supply.description, length + length % 2, implicit=implicit)
-    total = len(header) + len(head) + len(pixels) + length + length % 2 + len(tail)
-    return TranscodedInstance(
-        total, header, lambda: _native(head + pixels, supply, length, tail)
-    )
+    elements = rewriter.rewrite(stored.start, bits_allocated=stored.bits_allocated)
+    elements = _changed(elements, changes, implicit=target.implicit)
+    header = _file_meta(stored.meta, changes, transfer_syntax_uid)
+    if supply is None:
+        _require_native(elements, stored.syntax)
+        return _assembled(header, (_parts(elements), None, []), stored.buffer)
+    elements = [e for e in elements if e.tag not in PIXEL_TAGS | _OF_ONE_ENCODING]
+    before = _parts(e for e in elements if e.tag < PIXEL_DATA)
+    behind = _parts(e for e in elements if e.tag > PIXEL_DATA)
+    if target.encapsulated:
+        pixels = _Pixels(None, lambda: _encapsulated(supply))
+    else:
+        pixels = _native(supply, implicit=target.implicit)
+    return _assembled(header, (before, pixels, behind), stored.buffer)
 
 
-def _read(source: BinaryIO) -> Dataset:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return dcmread(source, force=True, defer_size=_DEFER_BYTES)
-    except Exception as error:
-        raise InvalidInstanceError(
-            f"the stored data set cannot be rewritten: {type(error).__name__}"
-        ) from error
+@dataclass(frozen=True, slots=True)
+class _Pixels:
+    """The pixel data element, header included."""
+
+    length_bytes: int | None
+    chunks: Callable[[], Iterator[bytes]]
 
 
-def _around_pixels(
-    dataset: Dataset, supply: FrameSupply, *, implicit: bool
-) -> tuple[bytes, bytes]:
-    """Return the encoded elements before and behind the pixel data."""
-    if supply.description is not None:
-        photometric = supply.description.photometric_interpretation
-        if photometric in _DECODED_PHOTOMETRIC:
-            dataset.PhotometricInterpretation = _DECODED_PHOTOMETRIC[photometric]
-        if supply.description.samples_per_pixel > 1:
-            dataset.PlanarConfiguration = 0
-    before, behind = Dataset(), Dataset()
-    for tag in dataset.keys():  # noqa: SIM118 - iterating a Dataset reads every element
-        if tag.group > 2 and tag != _PIXEL_DATA and tag not in _OFFSET_TABLES:
-            (before if tag < _PIXEL_DATA else behind)[tag] = dataset[tag]
-    for part in (before, behind):
-        part.set_original_encoding(
-            is_implicit_vr=implicit,
-            is_little_endian=True,
-            character_encoding=dataset.original_character_set,
+def _parts(elements: Iterable[EncodedElement]) -> list[Part]:
+    return [part for element in elements for part in element.parts]
+
+
+def _require_native(elements: list[EncodedElement], syntax: TransferSyntax) -> None:
+    if syntax.encapsulated and any(element.tag in PIXEL_TAGS for element in elements):
+        raise NotAcceptableError(
+            "the frames of this instance cannot be told apart, so it is only available as "
+            "stored (transfer-syntax=*)"
         )
-    return _encoded(before, implicit=implicit), _encoded(behind, implicit=implicit)
 
 
-def _encoded(dataset: Dataset, *, implicit: bool) -> bytes:
-    output = DicomBytesIO()
-    output.is_little_endian = True
-    output.is_implicit_VR = implicit
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            write_dataset(output, dataset)
-    except Exception as error:
-        raise InvalidInstanceError(
-            f"the stored data set cannot be rewritten: {type(error).__name__}: {error}"
-        ) from error
-    return output.getvalue()
+def _file_meta(meta: FileMeta, changes: Changes, transfer_syntax_uid: str) -> bytes:
+    _, changed_uid = changes.get(_SOP_INSTANCE_UID, ("UI", b""))
+    return build_file_meta(
+        sop_class_uid=meta.media_storage_sop_class_uid,
+        sop_instance_uid=changed_uid.decode("ascii").rstrip("\0")
+        or meta.media_storage_sop_instance_uid,
+        transfer_syntax_uid=transfer_syntax_uid,
+        source_ae_title=meta.source_ae_title,
+        sending_ae_title=meta.sending_ae_title,
+    )
 
 
-def _native_bytes(description: PixelDescription) -> int:
-    samples = description.rows * description.columns * description.samples_per_pixel
-    return -(-samples * description.bits_allocated // 8)
+def _changed(
+    elements: list[EncodedElement], changes: Changes, *, implicit: bool
+) -> list[EncodedElement]:
+    """Return the elements with changes put in their places."""
+    if not changes:
+        return elements
+    made = [
+        EncodedElement(tag, (element_header(tag, vr, len(value), implicit=implicit), value))
+        for tag, (vr, value) in changes.items()
+    ]
+    kept = [element for element in elements if element.tag not in changes]
+    return sorted([*kept, *made], key=lambda element: element.tag)
 
 
-def _native_header(description: PixelDescription, length: int, *, implicit: bool) -> bytes:
-    if length >= 0xFFFFFFFF:
+def _assembled(
+    header: bytes, data_set: tuple[list[Part], _Pixels | None, list[Part]], buffer: Buffer
+) -> TranscodedInstance:
+    before, pixels, behind = data_set
+    length: int | None = len(header) + length_of(before) + length_of(behind)
+    if pixels is not None and length is not None:
+        length = None if pixels.length_bytes is None else length + pixels.length_bytes
+
+    def chunks() -> Iterator[bytes]:
+        made = pixels.chunks() if pixels is not None else iter(())
+        return _merged(_sent(chain(before, made, behind), buffer))
+
+    return TranscodedInstance(length, header, chunks)
+
+
+def _sent(parts: Iterable[Part], buffer: Buffer) -> Iterator[bytes]:
+    for part in parts:
+        if isinstance(part, Span):
+            yield from part.chunks(buffer)
+        else:
+            yield part
+
+
+def _merged(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    # Each chunk costs the face a hop between threads: the many small ones go together.
+    pending = bytearray()
+    for chunk in chunks:
+        pending += chunk
+        if len(pending) >= _LEAST_CHUNK_BYTES:
+            yield bytes(pending)
+            pending.clear()
+    if pending:
+        yield bytes(pending)
+
+
+# -- pixel data --------------------------------------------------------------------------------
+
+
+def _native(supply: FrameSupply, *, implicit: bool) -> _Pixels:
+    length = -(-supply.frame_bits * supply.number_of_frames // 8)
+    padding = b"\0" * (length % 2)
+    if length >= UNDEFINED - 1:
         raise NotAcceptableError(
             f"uncompressed, the pixel data would be {length} bytes: more than an element holds "
             "(PS3.5 §7.1.1); it is only available as stored (transfer-syntax=*)"
         )
-    tag = b"\xe0\x7f\x08\x00" if not description.bits_stored else b"\xe0\x7f\x10\x00"
-    if implicit:
-        return tag + length.to_bytes(4, "little")
-    if not description.bits_stored:
-        vr = b"OF"
-    else:
-        vr = b"OW" if description.bits_allocated != 8 else b"OB"
-    return tag + vr + b"\0\0" + length.to_bytes(4, "little")
+    # More than 8 bits allocated are words (PS3.5 §A.2); implicit VR knows only words (§A.1).
+    vr = "OW" if supply.bits_allocated > 8 or implicit else "OB"
+    header = element_header(PIXEL_DATA, vr, length + len(padding), implicit=implicit)
+
+    def chunks() -> Iterator[bytes]:
+        yield header
+        yield from joined(supply.frames(), supply.frame_bits)
+        yield padding
+
+    return _Pixels(len(header) + length + len(padding), chunks)
 
 
-def _native(start: bytes, supply: FrameSupply, length: int, tail: bytes) -> Iterator[bytes]:
-    yield start
-    yield from supply.frames()
-    yield b"\0" * (length % 2) + tail
-
-
-def _encapsulated(start: bytes, supply: FrameSupply, tail: bytes) -> Iterator[bytes]:
+def _encapsulated(supply: FrameSupply) -> Iterator[bytes]:
     # The Basic Offset Table may be empty (PS3.5 §A.4): lengths are not known yet.
-    yield start + b"\xe0\x7f\x10\x00OB\0\0\xff\xff\xff\xff" + _ITEM + bytes(4)
+    yield element_header(PIXEL_DATA, "OB", UNDEFINED, implicit=False) + _ITEM + bytes(4)
     for frame in supply.frames():
         yield _ITEM + len(frame).to_bytes(4, "little") + frame
-    yield _SEQUENCE_END + tail
+    yield _SEQUENCE_END

@@ -51,13 +51,11 @@ class FrameSource:
 
 @dataclass(frozen=True, slots=True)
 class RenderJob:
-    """Render one frame to an image file."""
+    """Render one frame to an image file; native frames are little endian, from a byte on."""
 
     source: FrameSource
     description: PixelDescription
     transfer_syntax_uid: str
-    bit_offset: int
-    in_words: bool
     presentation: Presentation
     options: RenderOptions
 
@@ -69,8 +67,6 @@ class TranscodeJob:
     source: FrameSource
     description: PixelDescription
     transfer_syntax_uid: str
-    bit_offset: int
-    in_words: bool
     target_transfer_syntax_uid: str
 
 

@@ -34,13 +34,7 @@ def run_job(job: Job) -> bytes:
 
 
 def _decoded(job: Job, frame: bytes) -> DecodedFrame:
-    return decode_frame(
-        frame,
-        job.description,
-        job.transfer_syntax_uid,
-        bit_offset=job.bit_offset,
-        in_words=job.in_words,
-    )
+    return decode_frame(frame, job.description, job.transfer_syntax_uid)
 
 
 def _passes_through(job: RenderJob) -> bool:

@@ -1,7 +1,6 @@
 """The one door by which made pixels leave: rendered images, transcoded frames and instances."""
 
 import hashlib
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -9,16 +8,25 @@ from typing import Any, Final
 from archive.auth.principal import Principal
 from archive.dicom.frame_table import FrameTable
 from archive.dicom.instance import PixelDescription
-from archive.dicom.transfer_syntax import transfer_syntax
+from archive.dicom.part10 import read_file_meta
+from archive.dicom.transfer_syntax import EXPLICIT_LITTLE_ENDIAN, transfer_syntax
 from archive.errors import InvalidInstanceError, NotAcceptableError, NotFoundError
 from archive.identity import InstanceRef
 from archive.render.cache import BoundedCache
-from archive.render.instance import FrameSupply, TranscodedInstance, transcoded_instance
+from archive.render.changes import changes, lossy_changes
+from archive.render.instance import (
+    FrameSupply,
+    StoredDataSet,
+    TranscodedInstance,
+    transcoded_instance,
+)
 from archive.render.jobs import FrameSource, Job, RenderJob, TranscodeJob
+from archive.render.native import frame_bits, little_endian_frame, needs_no_decoder
 from archive.render.options import RenderOptions
 from archive.render.pool import RenderPool
 from archive.render.presentation import pixel_description, presentation_from_json
-from archive.render.targets import refusal
+from archive.render.source import inflated_view, object_view
+from archive.render.targets import NATIVE_TARGETS, refusal
 from archive.retrieve.service import RetrieveService, stored_frame
 from archive.retrieve.values import StoredInstance
 
@@ -55,9 +63,17 @@ class _Pixels:
     description: PixelDescription
 
     @property
-    def in_words(self) -> bool:
-        """Whether the pixel data element is OW."""
-        return bool(self.attributes.get("7FE00010", {}).get("vr") == "OW")
+    def needs_no_decoder(self) -> bool:
+        """Whether frames are stored as samples, in whatever order."""
+        return needs_no_decoder(self.stored.transfer_syntax_uid)
+
+    @property
+    def word_bytes(self) -> int:
+        """What is swapped at once to make frames little endian; 1 for nothing."""
+        if not transfer_syntax(self.stored.transfer_syntax_uid).big_endian:
+            return 1
+        in_words = self.attributes.get("7FE00010", {}).get("vr") == "OW"
+        return max(self.description.bits_allocated // 8, 2 if in_words else 1)
 
 
 class RenderService:
@@ -147,17 +163,15 @@ class RenderService:
         """
         pixels = self._pixels(principal, ref)
         _require(pixels.stored, pixels.description, transfer_syntax_uid)
-        key = _etag(pixels.stored, frame_number, transfer_syntax_uid)
-        return self._cache.get_or_make(
-            key, lambda: self._transcode(pixels, frame_number, transfer_syntax_uid)
-        )
+        return self._frame(pixels, frame_number, transfer_syntax_uid)
 
     def transcode_instance(
         self, principal: Principal, ref: InstanceRef, transfer_syntax_uid: str
     ) -> TranscodedInstance:
-        """Return a whole instance in another transfer syntax, its UIDs unchanged.
+        """Return a whole instance in another transfer syntax (PS3.5 §8.2, §A.4).
 
-        Only one frame is in memory at a time.
+        Its UIDs are unchanged unless the transfer syntax is lossy, which makes it another
+        image (PS3.3 §C.7.6.1.1.5). Only one frame is in memory at a time.
 
         Raises
         ------
@@ -169,16 +183,20 @@ class RenderService:
             pixels = self._pixels(principal, ref)
         except NotFoundError:  # no image: only the encoding of the data set changes
             _require(stored, None, transfer_syntax_uid)
-            supply = FrameSupply(None, 0, lambda: iter(()))
-        else:
-            _require(stored, pixels.description, transfer_syntax_uid)
-            supply = self._supply(pixels, transfer_syntax_uid)
-        path = self._retrieve.path_of(stored)
-        if path is not None:
-            with path.open("rb") as file:
-                return transcoded_instance(file, supply, transfer_syntax_uid)
-        whole = b"".join(self._retrieve.iter_chunks(stored))
-        return transcoded_instance(io.BytesIO(whole), supply, transfer_syntax_uid)
+            return transcoded_instance(self._data_set(stored, 0), None, {}, transfer_syntax_uid)
+        _require(stored, pixels.description, transfer_syntax_uid)
+        native = not transfer_syntax(stored.transfer_syntax_uid).encapsulated
+        changed = changes(stored.transfer_syntax_uid, pixels.description, transfer_syntax_uid)
+        supply = None
+        if not native or transfer_syntax_uid not in NATIVE_TARGETS:
+            supply, first = self._supply(pixels, transfer_syntax_uid)
+            if not transfer_syntax(transfer_syntax_uid).lossless:
+                ratio = frame_bits(pixels.description) / 8 / max(len(first), 1)
+                changed |= lossy_changes(
+                    pixels.attributes, stored.digest, transfer_syntax_uid, ratio
+                )
+        data_set = self._data_set(stored, pixels.description.bits_allocated)
+        return transcoded_instance(data_set, supply, changed, transfer_syntax_uid)
 
     def close(self) -> None:
         """Stop the workers this service started."""
@@ -191,16 +209,37 @@ class RenderService:
             # It was taken in as it is; that it cannot be shown is told to who wants to see it.
             raise NotAcceptableError(f"{error}; it is available as stored") from error
 
-    def _supply(self, pixels: _Pixels, transfer_syntax_uid: str) -> FrameSupply:
-        # What cannot be made is found out before the answer begins.
-        first = self._transcode(pixels, 1, transfer_syntax_uid)
+    def _supply(self, pixels: _Pixels, transfer_syntax_uid: str) -> tuple[FrameSupply, bytes]:
+        """Return the frames in another syntax, and the first of them.
+
+        What cannot be made is found out with it, before the answer begins.
+        """
+        first = self._frame(pixels, 1, transfer_syntax_uid)
+        description = pixels.description
+        bits = frame_bits(description)
+        if not pixels.needs_no_decoder:
+            samples = description.rows * description.columns * description.samples_per_pixel
+            bits = samples * description.bits_allocated
 
         def frames() -> Iterator[bytes]:
             yield first
             for number in range(2, pixels.table.number_of_frames + 1):
                 yield self._transcode(pixels, number, transfer_syntax_uid)
 
-        return FrameSupply(pixels.description, pixels.table.number_of_frames, frames)
+        count = pixels.table.number_of_frames
+        return FrameSupply(count, bits, description.bits_allocated, frames), first
+
+    def _data_set(self, stored: StoredInstance, bits_allocated: int) -> StoredDataSet:
+        buffer = object_view(self._retrieve, stored)
+        meta = replace(
+            read_file_meta(buffer),
+            media_storage_sop_class_uid=stored.sop_class_uid,
+            media_storage_sop_instance_uid=stored.sop_instance_uid,
+        )
+        start = meta.dataset_offset
+        if transfer_syntax(stored.transfer_syntax_uid).deflated:
+            buffer, start = inflated_view(self._retrieve, stored), 0
+        return StoredDataSet(buffer, start, meta, bits_allocated)
 
     def _pixels(self, principal: Principal, ref: InstanceRef) -> _Pixels:
         stored, attributes, table = self._retrieve.pixels(principal, ref)
@@ -211,14 +250,22 @@ class RenderService:
             )
         return _Pixels(stored, attributes, table, description)
 
+    def _frame(self, pixels: _Pixels, frame_number: int, transfer_syntax_uid: str) -> bytes:
+        """Return one frame in another syntax, remembered."""
+        key = _etag(pixels.stored, frame_number, transfer_syntax_uid)
+        return self._cache.get_or_make(
+            key, lambda: self._transcode(pixels, frame_number, transfer_syntax_uid)
+        )
+
     def _transcode(self, pixels: _Pixels, frame_number: int, transfer_syntax_uid: str) -> bytes:
+        if transfer_syntax_uid in NATIVE_TARGETS and pixels.needs_no_decoder:
+            return self._plain_frame(pixels, frame_number)
+        source, stored_uid = self._source(pixels, frame_number)
         return self._made(
             TranscodeJob(
-                source=self._source(pixels, frame_number),
+                source=source,
                 description=pixels.description,
-                transfer_syntax_uid=pixels.stored.transfer_syntax_uid,
-                bit_offset=pixels.table.bit_offset(frame_number - 1),
-                in_words=pixels.in_words,
+                transfer_syntax_uid=stored_uid,
                 target_transfer_syntax_uid=transfer_syntax_uid,
             )
         )
@@ -235,29 +282,53 @@ class RenderService:
             bulk = self._retrieve.bulk_data(principal, ref, path)
             return b"".join(self._retrieve.bulk_chunks(bulk))
 
+        source, stored_uid = self._source(pixels, frame_number)
         return RenderJob(
-            source=self._source(pixels, frame_number),
+            source=source,
             description=pixels.description,
-            transfer_syntax_uid=pixels.stored.transfer_syntax_uid,
-            bit_offset=pixels.table.bit_offset(frame_number - 1),
-            in_words=pixels.in_words,
+            transfer_syntax_uid=stored_uid,
             presentation=presentation_from_json(pixels.attributes, frame_number - 1, read_bulk),
             options=options,
         )
 
-    def _source(self, pixels: _Pixels, frame_number: int) -> FrameSource:
+    def _source(self, pixels: _Pixels, frame_number: int) -> tuple[FrameSource, str]:
+        """Return where a worker finds a frame, and in which syntax it is there."""
         frame = stored_frame(pixels.table, frame_number)
-        big_endian = transfer_syntax(pixels.stored.transfer_syntax_uid).big_endian
-        if big_endian and pixels.in_words and frame.length_bytes % 2:
-            # In words, the last sample of an odd frame lies in the byte behind it.
-            *most, (offset, length) = frame.spans
-            frame = replace(frame, spans=(*most, (offset, length + 1)))
+        if pixels.needs_no_decoder and (
+            frame.bit_offset or frame.inflated or pixels.word_bytes > 1
+        ):
+            plain = self._plain_frame(pixels, frame_number)
+            return FrameSource(path=None, spans=(), data=plain), EXPLICIT_LITTLE_ENDIAN
+        stored_uid = pixels.stored.transfer_syntax_uid
         path = self._retrieve.path_of(pixels.stored)
-        if path is not None and not frame.inflated:
+        if path is not None:
             # The worker reads the bytes itself: they need not pass through this process.
-            return FrameSource(path=str(path), spans=frame.spans, data=None)
+            return FrameSource(path=str(path), spans=frame.spans, data=None), stored_uid
         data = b"".join(self._retrieve.frame_chunks(pixels.stored, frame))
-        return FrameSource(path=None, spans=(), data=data)
+        return FrameSource(path=None, spans=(), data=data), stored_uid
+
+    def _plain_frame(self, pixels: _Pixels, frame_number: int) -> bytes:
+        """Return a frame of samples as explicit little endian has it, without a worker."""
+        frame = stored_frame(pixels.table, frame_number)
+        skipped_bits, word_bytes = frame.bit_offset, pixels.word_bytes
+        if word_bytes > 1:
+            # A frame may begin and end inside a word: whole words are swapped.
+            ((offset, length),) = frame.spans
+            before = (offset - pixels.table.start) % word_bytes
+            length += before + -(before + length) % word_bytes
+            frame = replace(frame, spans=((offset - before, length),))
+            skipped_bits += before * 8
+        data = b"".join(self._retrieve.frame_chunks(pixels.stored, frame))
+        try:
+            return little_endian_frame(
+                data,
+                pixels.description,
+                pixels.stored.transfer_syntax_uid,
+                skipped_bits=skipped_bits,
+                word_bytes=word_bytes,
+            )
+        except InvalidInstanceError as error:
+            raise NotAcceptableError(f"{error}; it is available as stored") from error
 
 
 def _require(

@@ -3,7 +3,7 @@
 import importlib
 import io
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import jpeg_ls
 import numpy as np
@@ -16,6 +16,12 @@ from archive.dicom.instance import PixelDescription
 from archive.errors import InvalidInstanceError, NotAcceptableError
 from archive.render.decode import DecodedFrame
 from archive.render.targets import TARGETS
+
+# Below these, what is always installed fails: it makes its buffer too small, or insists on six
+# resolutions.
+_LEAST_JPEG_LS_BYTES: Final = 1024
+_LEAST_JPEG_2000_SIDE: Final = 32
+_JPEG_QUALITY: Final = 95
 
 
 def encode_frame(
@@ -48,13 +54,13 @@ def encode_frame(
                 byteorder="<",
             )
         case "1.2.840.10008.1.2.4.80":
-            encoded = _jpeg_ls(pixels)
+            encoded = _jpeg_ls(pixels, description)
         case "1.2.840.10008.1.2.4.90":
             encoded = _jpeg_2000(pixels, description)
         case "1.2.840.10008.1.2.4.201":
-            encoded = _htj2k(pixels)
+            encoded = _htj2k(pixels, description)
         case "1.2.840.10008.1.2.4.50":
-            encoded = _jpeg(pixels, description)
+            encoded = _jpeg(pixels, decoded.photometric_interpretation)
         case _:
             raise NotAcceptableError(
                 f"frames cannot be transcoded to {transfer_syntax_uid}; "
@@ -83,21 +89,55 @@ def _native(pixels: npt.NDArray[Any], description: PixelDescription) -> bytes:
     return raw
 
 
-def _jpeg_ls(pixels: npt.NDArray[Any]) -> bytes:
-    # JPEG-LS knows no sign: the bits are written as they are (PS3.5 §A.4.3).
+def _needed_bits(pixels: npt.NDArray[Any], description: PixelDescription) -> int:
+    """Return how many bits hold every sample: Bits Stored, or more where it is not true."""
+    if pixels.dtype.kind == "i":
+        span = max(int(pixels.max()), -1 - int(pixels.min()))
+        return max(description.bits_stored, span.bit_length() + 1)
+    return max(description.bits_stored, int(pixels.max()).bit_length())
+
+
+def _jpeg_ls(pixels: npt.NDArray[Any], description: PixelDescription) -> bytes:
+    bits = _needed_bits(pixels, description)
+    # JPEG-LS knows no sign: the bits stored are written as they are (PS3.5 §A.4.3).
     unsigned = pixels.view(pixels.dtype.str.replace("i", "u"))
+    unsigned = unsigned & unsigned.dtype.type((1 << bits) - 1)
+    if unsigned.nbytes < _LEAST_JPEG_LS_BYTES:
+        return _by_extra("jpegls_encode", unsigned, "so small a frame as JPEG-LS")
     try:
-        return bytes(jpeg_ls.encode_array(unsigned))
+        return bytes(
+            jpeg_ls.encode_buffer(
+                unsigned.tobytes(),
+                rows=description.rows,
+                columns=description.columns,
+                samples_per_pixel=description.samples_per_pixel,
+                bits_stored=bits,
+                interleave_mode=2,
+            )
+        )
     except (RuntimeError, ValueError, TypeError) as error:
         raise NotAcceptableError(f"this frame cannot be written as JPEG-LS: {error}") from error
 
 
 def _jpeg_2000(pixels: npt.NDArray[Any], description: PixelDescription) -> bytes:
+    bits = _needed_bits(pixels, description)
+    if min(pixels.shape[:2]) < _LEAST_JPEG_2000_SIDE:
+        smallest = min(pixels.shape[:2])
+        return _by_extra(
+            "jpeg2k_encode",
+            pixels,
+            "so small a frame as JPEG 2000",
+            codecformat="J2K",
+            reversible=True,
+            mct=False,
+            bitspersample=bits,
+            resolutions=smallest.bit_length(),
+        )
     try:
         return bytes(
             encode_array(
                 pixels,
-                bits_stored=description.bits_stored,
+                bits_stored=bits,
                 photometric_interpretation=1 if pixels.ndim == 3 else 2,
                 use_mct=False,
             )
@@ -108,22 +148,47 @@ def _jpeg_2000(pixels: npt.NDArray[Any], description: PixelDescription) -> bytes
         ) from error
 
 
-def _htj2k(pixels: npt.NDArray[Any]) -> bytes:
+def _by_extra(function: str, pixels: npt.NDArray[Any], what: str, **options: object) -> bytes:
     try:
-        encode: Callable[..., bytes] = importlib.import_module("imagecodecs").htj2k_encode
+        encode: Callable[..., bytes] = getattr(importlib.import_module("imagecodecs"), function)
     except (ImportError, AttributeError) as error:
         raise NotAcceptableError(
-            "HTJ2K is not written by what is installed; install fileroom[codecs]"
+            f"what is installed does not write {what}; install fileroom[codecs]"
         ) from error
     try:
-        return bytes(encode(pixels, rgb=False, reversible=True))
+        return bytes(encode(pixels, **options))
     except (RuntimeError, ValueError, TypeError) as error:
-        raise NotAcceptableError(f"this frame cannot be written as HTJ2K: {error}") from error
+        raise NotAcceptableError(f"this frame cannot be written: {error}") from error
 
 
-def _jpeg(pixels: npt.NDArray[Any], description: PixelDescription) -> bytes:
-    if description.bits_stored > 8 or pixels.dtype != np.uint8:
-        raise NotAcceptableError("only unsigned 8-bit frames can be written as JPEG Baseline")
+def _htj2k(pixels: npt.NDArray[Any], description: PixelDescription) -> bytes:
+    """Encode HTJ2K; the encoder knows depths of 8 and 16 bits only, so the depth is set after.
+
+    Samples of fewer bits are moved down by half their range and written as signed: then the
+    codestream is that of unsigned ones, but for the depth that it names (ISO/IEC 15444-1
+    §A.5.1, §G.1.2).
+    """
+    bits, depth = _needed_bits(pixels, description), pixels.dtype.itemsize * 8
+    if bits == depth:
+        return _by_extra("htj2k_encode", pixels, "HTJ2K", rgb=False, reversible=True)
+    signed = pixels
+    if pixels.dtype.kind == "u":
+        kind = pixels.dtype.str.replace("u", "i")
+        signed = pixels.astype(kind) - np.dtype(kind).type(1 << (bits - 1))
+    encoded = bytearray(_by_extra("htj2k_encode", signed, "HTJ2K", rgb=False, reversible=True))
+    size = encoded.index(b"\xff\x4f\xff\x51")
+    for component in range(description.samples_per_pixel):
+        sign = 0x80 if pixels.dtype.kind == "i" else 0
+        encoded[size + 42 + 3 * component] = sign | (bits - 1)
+    return bytes(encoded)
+
+
+def _jpeg(pixels: npt.NDArray[Any], photometric: str) -> bytes:
     output = io.BytesIO()
-    Image.fromarray(pixels).save(output, "JPEG", quality=95, subsampling=0)
+    # Colours are written as YBR_FULL_422, the one way lossy JPEG has (PS3.5 Table 8.2.1-1).
+    mode = "YCbCr" if photometric.startswith("YBR") else None
+    image = Image.frombytes(
+        mode or ("L" if pixels.ndim == 2 else "RGB"), pixels.shape[1::-1], pixels.tobytes()
+    )
+    image.save(output, "JPEG", quality=_JPEG_QUALITY, subsampling="4:2:2")
     return output.getvalue()

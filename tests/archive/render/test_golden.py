@@ -18,6 +18,7 @@ from archive.auth.principal import ANONYMOUS
 from archive.dicom.instance import PixelDescription
 from archive.dicom.parse import parse_instance
 from archive.dicom.part10 import read_file_meta
+from archive.dicom.transfer_syntax import transfer_syntax
 from archive.errors import (
     ArchiveError,
     InvalidInstanceError,
@@ -26,6 +27,7 @@ from archive.errors import (
 )
 from archive.render.decode import DecodedFrame, decode_frame
 from archive.render.jobs import FrameSource, TranscodeJob
+from archive.render.native import little_endian_frame
 from archive.render.options import (
     RenderOptions,
     Window,
@@ -36,7 +38,8 @@ from archive.render.options import (
 from archive.render.pipeline import render_frame
 from archive.render.pool import RenderPool
 from archive.render.presentation import Presentation, pixel_description
-from archive.render.transcode import TARGETS, encode_frame
+from archive.render.targets import TARGETS
+from archive.render.transcode import encode_frame
 from tests.conftest import store, wheel_file
 
 # The one codestream whose size marker holds a delimiter's bytes, video, and 1-bit RLE.
@@ -47,21 +50,24 @@ def decoded(body: bytes, index: int) -> tuple[DecodedFrame, PixelDescription]:
     parsed = parse_instance(body, read_file_meta(body))
     table, description = parsed.frames, pixel_description(parsed.attributes)
     data = zlib.decompress(body[parsed.dataset_offset :], -15) if table.inflated else body
-    in_words = parsed.attributes.get("7FE00010", {}).get("vr") == "OW"
     spans = table.spans(index)
-    if in_words and sum(length for _, length in spans) % 2:
-        spans = ((spans[0][0], spans[0][1] + 1),)
+    if table.kind == 0:  # in words, the last sample of an odd frame lies behind it
+        spans = ((spans[0][0], spans[0][1] + spans[0][1] % 2),)
     frame = b"".join(data[offset : offset + length] for offset, length in spans)
-    return (
-        decode_frame(
+    syntax = transfer_syntax(parsed.transfer_syntax_uid)
+    if not syntax.encapsulated:
+        in_words = parsed.attributes["7FE00010"]["vr"] == "OW" if syntax.big_endian else False
+        frame = little_endian_frame(
             frame,
             description,
-            parsed.transfer_syntax_uid,
-            bit_offset=table.bit_offset(index),
-            in_words=in_words,
-        ),
-        description,
-    )
+            syntax.uid,
+            skipped_bits=table.bit_offset(index),
+            word_bytes=max(description.bits_allocated // 8, 1 + in_words)
+            if syntax.big_endian
+            else 1,
+        )
+        return decode_frame(frame, description, "1.2.840.10008.1.2.1"), description
+    return decode_frame(frame, description, syntax.uid), description
 
 
 def test_first_and_last_frames_have_the_expected_hashes(shared_dicom):
@@ -224,7 +230,7 @@ def job(data: bytes, syntax: str) -> TranscodeJob:
         rows=64, columns=64, bits_allocated=16, bits_stored=16, high_bit=15
     )
     source = FrameSource(path=None, spans=(), data=data)
-    return TranscodeJob(source, description, syntax, 0, False, "1.2.840.10008.1.2.1")
+    return TranscodeJob(source, description, syntax, "1.2.840.10008.1.2.1")
 
 
 @pytest.fixture(scope="module")
