@@ -15,7 +15,7 @@ from archive.dicom.bulk_table import BulkTable
 from archive.dicom.frame_table import FrameTable, Span
 from archive.dicom.instance import BulkValue
 from archive.dicom.transfer_syntax import transfer_syntax
-from archive.dicom.values import ITEM_BYTES
+from archive.dicom.values import WORD_BYTES
 from archive.errors import ForbiddenError, NotFoundError, storage_translated
 from archive.identity import InstanceRef, ResourceRef, SeriesRef, StudyRef
 from archive.retrieve.reading import CHUNK_BYTES, clip, cut, iter_spans, swapped
@@ -274,7 +274,7 @@ class RetrieveService:
                 syntax.uid,
                 number_of_frames=count,
             )
-        words = ITEM_BYTES.get(value.vr, 1) if syntax.big_endian else 1
+        words = WORD_BYTES.get(value.vr, 1) if syntax.big_endian else 1
         return StoredBulk(
             stored,
             value.path,
