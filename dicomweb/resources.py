@@ -72,7 +72,7 @@ class Resource(Route):
             if method in answered or method == "OPTIONS"
         )
         answered["OPTIONS"] = options or Operation(self._methods, "options")
-        self._answered = answered
+        self.answered = answered
         self._apps: dict[str, ASGIApp] = {
             method: request_response(of.handler) for method, of in answered.items()
         }
@@ -88,7 +88,7 @@ class Resource(Route):
         method = scope["method"]
         if method not in self._apps:
             raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": self.allow})
-        scope[OPERATION_KEY] = self._answered[method].name
+        scope[OPERATION_KEY] = self.answered[method].name
         await self._apps[method](scope, receive, send)
 
     async def _methods(self, _request: Request) -> Response:

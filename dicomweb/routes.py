@@ -1,5 +1,6 @@
 """Every resource and what may be done with it, grouped under the clauses of PS3.18."""
 
+from functools import partial
 from typing import Final
 
 from archive.query.request import Level
@@ -7,6 +8,12 @@ from dicomweb.bulkdata import (
     retrieve_all_bulk_data,
     retrieve_bulk_data,
     retrieve_pixel_data,
+)
+from dicomweb.capabilities import (
+    openapi_document,
+    reference_page,
+    retrieve_capabilities,
+    retrieve_service,
 )
 from dicomweb.changes import latest_change, retrieve_changes
 from dicomweb.context import SERVICE_PATH
@@ -21,6 +28,9 @@ from dicomweb.resources import Operation, Resource
 from dicomweb.stow import store_instances
 from dicomweb.viewer import VIEWER_PATH, viewer_file, viewer_redirect
 from dicomweb.wado import retrieve_instances
+
+# §8.9 Retrieve Capabilities: such a resource describes itself, and those below it.
+_described: Final = partial(Resource, options=Operation(retrieve_capabilities, "capabilities"))
 
 _STUDIES: Final = SERVICE_PATH + "/studies"
 _STUDY: Final = _STUDIES + "/{study}"
@@ -43,44 +53,47 @@ _SEARCH_STUDIES, _SEARCH_SERIES, _SEARCH_INSTANCES = (
 
 # §10.6 Search, §10.5 Store
 _SEARCHED: Final = [
-    Resource(_STUDIES, get=_SEARCH_STUDIES, post=_STORE),
-    Resource(SERVICE_PATH + "/series", get=_SEARCH_SERIES),
-    Resource(SERVICE_PATH + "/instances", get=_SEARCH_INSTANCES),
-    Resource(_STUDY + "/series", get=_SEARCH_SERIES),
-    Resource(_STUDY + "/instances", get=_SEARCH_INSTANCES),
-    Resource(_SERIES + "/instances", get=_SEARCH_INSTANCES),
+    _described(SERVICE_PATH, get=Operation(retrieve_service, "service")),
+    _described(_STUDIES, get=_SEARCH_STUDIES, post=_STORE),
+    _described(SERVICE_PATH + "/series", get=_SEARCH_SERIES),
+    _described(SERVICE_PATH + "/instances", get=_SEARCH_INSTANCES),
+    _described(_STUDY + "/series", get=_SEARCH_SERIES),
+    _described(_STUDY + "/instances", get=_SEARCH_INSTANCES),
+    _described(_SERIES + "/instances", get=_SEARCH_INSTANCES),
 ]
 
 # §10.4 Retrieve, and deletion at the same addresses
 _RETRIEVED: Final = [
-    Resource(_STUDY, get=_RETRIEVE, post=_STORE, delete=_DELETE),
-    Resource(_SERIES, get=_RETRIEVE, delete=_DELETE),
-    Resource(_INSTANCE, get=_RETRIEVE, delete=_DELETE),
-    *(Resource(path + "/metadata", get=_METADATA) for path in (_STUDY, _SERIES, _INSTANCE)),
+    _described(_STUDY, get=_RETRIEVE, post=_STORE, delete=_DELETE),
+    _described(_SERIES, get=_RETRIEVE, delete=_DELETE),
+    _described(_INSTANCE, get=_RETRIEVE, delete=_DELETE),
+    *(_described(path + "/metadata", get=_METADATA) for path in (_STUDY, _SERIES, _INSTANCE)),
     *(
-        Resource(path + "/rendered", get=_RENDERED)
+        _described(path + "/rendered", get=_RENDERED)
         for path in (_STUDY, _SERIES, _INSTANCE, _FRAMES)
     ),
     *(
-        Resource(path + "/thumbnail", get=_THUMBNAIL)
+        _described(path + "/thumbnail", get=_THUMBNAIL)
         for path in (_STUDY, _SERIES, _INSTANCE, _FRAMES)
     ),
-    Resource(_FRAMES, get=Operation(retrieve_frames, "frames")),
-    *(Resource(path + "/pixeldata", get=_PIXELS) for path in (_STUDY, _SERIES, _INSTANCE)),
-    *(Resource(path + "/bulkdata", get=_BULK) for path in (_STUDY, _SERIES, _INSTANCE)),
-    Resource(
+    _described(_FRAMES, get=Operation(retrieve_frames, "frames")),
+    *(_described(path + "/pixeldata", get=_PIXELS) for path in (_STUDY, _SERIES, _INSTANCE)),
+    *(_described(path + "/bulkdata", get=_BULK) for path in (_STUDY, _SERIES, _INSTANCE)),
+    _described(
         _INSTANCE + "/bulkdata/{path:path}",
         get=Operation(retrieve_bulk_data, "bulkdata"),
     ),
 ]
 
 _API: Final = [
-    Resource("/api/changes", get=Operation(retrieve_changes, "changes")),
-    Resource("/api/changes/latest", get=Operation(latest_change, "changes-latest")),
+    _described("/api", get=Operation(reference_page, "reference")),
+    _described("/api/openapi.json", get=Operation(openapi_document, "openapi")),
+    _described("/api/changes", get=Operation(retrieve_changes, "changes")),
+    _described("/api/changes/latest", get=Operation(latest_change, "changes-latest")),
 ]
 
 _OPERATED: Final = [
-    Resource("/", get=Operation(index_page, "page")),
+    _described("/", get=Operation(index_page, "page")),
     Resource("/health/live", get=Operation(live, "health")),
     Resource("/health/ready", get=Operation(ready, "health")),
     Resource("/metrics", get=Operation(metrics, "metrics")),
