@@ -275,6 +275,8 @@ class RetrieveService:
                 number_of_frames=count,
             )
         words = WORD_BYTES.get(value.vr, 1) if syntax.big_endian else 1
+        if words == 2 and value.path in PIXEL_DATA:
+            words = _pixel_words(detail)
         return StoredBulk(
             stored,
             value.path,
@@ -302,6 +304,13 @@ class RetrieveService:
         if found is None:
             raise _not_found(ref)
         return found
+
+
+def _pixel_words(detail: InstanceDetail) -> int:
+    # Writers of big endian swap pixels of 32 and 64 bits whole, words or not.
+    attributes: dict[str, Any] = orjson.loads(_decompress(detail.metadata))
+    (bits,) = attributes.get("00280100", {}).get("Value", [16])[:1]
+    return max(int(bits) // 8, 2)
 
 
 def _require_read(principal: Principal) -> None:
