@@ -1,21 +1,28 @@
 """QIDO-RS: the search transaction (PS3.18 §10.6)."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Final
 
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from archive.errors import NotAcceptableError
+from archive.errors import InvalidRequestError
 from archive.identity import require_uid
 from archive.query.request import Level, Page, SearchKey
-from dicomweb.accept import parse_accept
+from dicomweb.accept import MediaType
+from dicomweb.conditional import Validators, answered_early, strong_etag
 from dicomweb.context import archive_of, base_url, principal_of
+from dicomweb.encoding import choose_coding, compressed
+from dicomweb.negotiation import MULTIPART, Offer, choose
 from dicomweb.parameters import Search, parse_search
-from dicomweb.responses import DICOM_JSON, JsonResponse
+from dicomweb.responses import DICOM_JSON
+from dicomweb.search_formats import CSV, JSON, NDJSON, XML, Match, encode_matches
 
-Match = dict[str, dict[str, Any]]
-_AGENT = "fileroom"
+_AGENT: Final = "fileroom"
+_SINGLE: Final = (DICOM_JSON, JSON, NDJSON, CSV)
+_OFFERED: Final = (DICOM_JSON, f'{MULTIPART}; type="{XML}"', JSON, NDJSON, CSV)
+_CACHE: Final = "private, no-cache"
 
 
 def search_handler(level: Level) -> Callable[[Request], Response]:
@@ -23,11 +30,16 @@ def search_handler(level: Level) -> Callable[[Request], Response]:
 
     def search(request: Request) -> Response:
         media_type = _media_type(request)
-        asked = parse_search(request.query_params.multi_items(), level, _path_keys(request))
-        page = archive_of(request).query.page(principal_of(request), asked.request)
+        asked = _asked(request, level)
+        archive, principal = archive_of(request), principal_of(request)
+        page = archive.query.page(principal, asked.request)
+        _require_matched(asked, page)
         base = base_url(request)
         matches = [_with_url(dict(match), level, base) for match in page.matches]
-        response = JsonResponse(matches, media_type=media_type)
+        headers = {"Cache-Control": _CACHE, "Vary": "Accept"}
+        if asked.count:
+            headers["X-Total-Count"] = str(archive.query.count(principal, asked.request))
+        response = _response(request, matches, media_type, headers)
         for text in _warnings(asked, page):
             response.headers.append("Warning", f'299 {_AGENT} "{text}"')
         return response
@@ -35,14 +47,55 @@ def search_handler(level: Level) -> Callable[[Request], Response]:
     return search
 
 
+def count_handler(level: Level) -> Callable[[Request], Response]:
+    """Return the handler that says how many matches there are: an extension."""
+
+    def count(request: Request) -> Response:
+        asked = _asked(request, level)
+        found = archive_of(request).query.count(principal_of(request), asked.request)
+        return Response(orjson.dumps({"count": found}), media_type=JSON)
+
+    return count
+
+
+def _asked(request: Request, level: Level) -> Search:
+    return parse_search(request.query_params.multi_items(), level, _path_keys(request))
+
+
+def _require_matched(asked: Search, page: Page) -> None:
+    if asked.strict and page.ignored:
+        raise InvalidRequestError(f"{page.ignored[0]} cannot be matched")
+
+
+def _response(
+    request: Request, matches: list[Match], media_type: str, headers: dict[str, str]
+) -> Response:
+    # The tag is of what was found, not of the bytes: a boundary is new every time.
+    etag = strong_etag(orjson.dumps(matches), media_type, choose_coding(request))
+    validators = Validators(etag)
+    early = answered_early(request, validators, headers)
+    if early is not None:
+        return early
+    body, content_type = encode_matches(matches, media_type)
+    return compressed(
+        request,
+        Response(body, headers=headers | validators.headers() | {"Content-Type": content_type}),
+    )
+
+
 def _media_type(request: Request) -> str:
-    accept = request.query_params.get("accept")
-    headers = [accept] if accept else request.headers.getlist("accept")
-    for wanted in parse_accept(headers):
-        for offered in (DICOM_JSON, "application/json"):
-            if wanted.covers(offered):
-                return offered
-    raise NotAcceptableError(f"searches are answered as {DICOM_JSON} or application/json")
+    """Return the media type of the answer, or of its parts (PS3.18 Table 10.6.4-1)."""
+    return choose(request, _offers, lambda offer: offer.media_type, offered=_OFFERED)
+
+
+def _offers(range_: MediaType) -> list[Offer]:
+    offers = [Offer(False, name) for name in _SINGLE if range_.covers(name)]
+    if range_.name in ("multipart/*", MULTIPART):
+        kind = range_.part_type or XML
+        # Some clients ask for parts of JSON, and read the one body all the same.
+        offers += [Offer(True, XML)] if MediaType(kind).covers(XML) else []
+        offers += [Offer(False, DICOM_JSON)] if MediaType(kind).covers(DICOM_JSON) else []
+    return offers
 
 
 def _path_keys(request: Request) -> list[SearchKey]:
@@ -56,6 +109,8 @@ def _path_keys(request: Request) -> list[SearchKey]:
 
 def _with_url(match: Match, level: Level, base: str) -> Match:
     """Add Retrieve URL (0008,1190) where it belongs among the tags."""
+    if level is Level.PATIENT:
+        return match
     url = f"{base}/studies/{_uid(match, '0020000D')}"
     if level is not Level.STUDY:
         url += f"/series/{_uid(match, '0020000E')}"
@@ -76,11 +131,9 @@ def _warnings(asked: Search, page: Page) -> list[str]:
         texts.append(
             f"There are additional results that can be requested: offset={offset + limit}"
         )
-    if asked.unsupported:
-        texts.append(f"Not supported and ignored: {', '.join(asked.unsupported)}")
     ignored = [_safe(name) for name in (*asked.unknown, *page.ignored)]
     if ignored:
-        texts.append(f"Not matched, because unknown or not indexed: {', '.join(ignored)}")
+        texts.append(f"Not matched, because unknown or without a value: {', '.join(ignored)}")
     return texts
 
 

@@ -22,7 +22,7 @@ from dicomweb.frames import retrieve_frames
 from dicomweb.health import live, metrics, ready
 from dicomweb.metadata import retrieve_metadata
 from dicomweb.pages import index_page
-from dicomweb.qido import search_handler
+from dicomweb.qido import count_handler, search_handler
 from dicomweb.rendered import retrieve_rendered, retrieve_thumbnail
 from dicomweb.resources import Operation, Resource
 from dicomweb.stow import store_instances
@@ -46,9 +46,9 @@ _PIXELS: Final = Operation(retrieve_pixel_data, "pixeldata")
 _BULK: Final = Operation(retrieve_all_bulk_data, "bulkdata")
 _DELETE: Final = Operation(delete_resource, "delete")
 _STORE: Final = Operation(store_instances, "store")
-_SEARCH_STUDIES, _SEARCH_SERIES, _SEARCH_INSTANCES = (
+_SEARCH_PATIENTS, _SEARCH_STUDIES, _SEARCH_SERIES, _SEARCH_INSTANCES = (
     Operation(search_handler(level), "search")
-    for level in (Level.STUDY, Level.SERIES, Level.INSTANCE)
+    for level in (Level.PATIENT, Level.STUDY, Level.SERIES, Level.INSTANCE)
 )
 
 # §10.6 Search, §10.5 Store
@@ -57,6 +57,16 @@ _SEARCHED: Final = [
     _described(_STUDIES, get=_SEARCH_STUDIES, post=_STORE),
     _described(SERVICE_PATH + "/series", get=_SEARCH_SERIES),
     _described(SERVICE_PATH + "/instances", get=_SEARCH_INSTANCES),
+    # Extensions: patients, and how many matches there are.
+    _described(SERVICE_PATH + "/patients", get=_SEARCH_PATIENTS),
+    *(
+        _described(f"{SERVICE_PATH}/{name}/count", get=Operation(count_handler(level), "count"))
+        for name, level in (
+            ("studies", Level.STUDY),
+            ("series", Level.SERIES),
+            ("instances", Level.INSTANCE),
+        )
+    ),
     _described(_STUDY + "/series", get=_SEARCH_SERIES),
     _described(_STUDY + "/instances", get=_SEARCH_INSTANCES),
     _described(_SERIES + "/instances", get=_SEARCH_INSTANCES),

@@ -168,8 +168,14 @@ def resolve_attribute(name: str) -> Attribute | None:
     vr = public_vr(number)
     if not vr and not number >> 16 & 1 and not datadict.dictionary_has_tag(number):
         return None
-    keyword = "" if number >> 16 & 1 else str(datadict.keyword_for_tag(number))
-    return Attribute(tag, keyword, vr[:2] if vr else "UN")
+    return Attribute(tag, keyword_of(tag), vr[:2] if vr else "UN")
+
+
+@lru_cache(maxsize=4096)
+def keyword_of(tag: str) -> str:
+    """Return the keyword of a tag of eight digits; "" where it has none."""
+    number = int(tag, 16)
+    return "" if number >> 16 & 1 else str(datadict.keyword_for_tag(number))
 
 
 def resolve_path(name: str) -> tuple[Attribute, ...] | None:
