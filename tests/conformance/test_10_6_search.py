@@ -15,23 +15,24 @@ from tests.conftest import http_client, make_config, running_archive, store
 NAMESPACE = "{http://dicom.nema.org/PS3.19/models/NativeDICOM}"
 
 # PS3.18 Tables 10.6.3-3, -4 and -5: what is there must be returned unasked.
-STUDY_TAGS = (
-    "00080005 00080020 00080030 00080050 00080056 00080061 00080090 00081190 00100010 00100020 "
-    "00100030 00100040 0020000D 00200010 00201206 00201208"
-).split()
-SERIES_TAGS = (
-    "00080005 00080056 00080060 0008103E 00081190 0020000E 00200011 00201209 00400244 00400245 "
-    "00400275"
-).split()
-INSTANCE_TAGS = (
-    "00080005 00080016 00080018 00080056 00081190 00083002 00200013 00280010 00280011 00280100 "
-    "00280008"
-).split()
+STUDY_TAGS = [
+    "00080005", "00080020", "00080030", "00080050", "00080056", "00080061", "00080090",
+    "00081190", "00100010", "00100020", "00100030", "00100040", "0020000D", "00200010",
+    "00201206", "00201208",
+]  # fmt: skip
+SERIES_TAGS = [
+    "00080005", "00080056", "00080060", "0008103E", "00081190", "0020000E", "00200011",
+    "00201209", "00400244", "00400245", "00400275",
+]  # fmt: skip
+INSTANCE_TAGS = [
+    "00080005", "00080016", "00080018", "00080056", "00081190", "00083002", "00200013",
+    "00280010", "00280011", "00280100", "00280008",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory):
-    """A client of an archive with 25 studies, each of two series, the first of two instances."""
+    """A client of an archive with 25 studies of two series, the first of two instances."""
     config = make_config(tmp_path_factory.mktemp("shelf") / "data")
     with running_archive(config) as archive, http_client(archive) as client:
         for number in range(1, 26):

@@ -1,4 +1,4 @@
-"""Attribute matching by QIDO-RS (PS3.18 §8.3.4.1, PS3.4 §C.2.2.2): which studies a key finds."""
+"""Attribute matching by QIDO-RS (PS3.18 §8.3.4.1, PS3.4 §C.2.2.2): what a key finds."""
 
 import pytest
 from pydicom.sequence import Sequence

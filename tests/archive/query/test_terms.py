@@ -18,7 +18,7 @@ from tests.conftest import store
 
 def test_what_has_a_column_needs_no_terms():
     computed = {"00080061", "00080062", "00083002", "00201206", "00201208", "00201209"}
-    assert COLUMN_TAGS == {path[0] for path in COLUMNS} - computed
+    assert {path[0] for path in COLUMNS} - computed == COLUMN_TAGS
 
 
 def test_terms_name_paths_values_and_sounds():
