@@ -10,8 +10,7 @@ import orjson
 from archive.dicom.attributes import keyword_of
 from archive.dicom.normalise import joined_name
 from archive.dicom.xml_writer import encode_xml
-from dicomweb.multipart import closing, new_boundary
-from dicomweb.negotiation import MULTIPART
+from dicomweb.parts import Part, part_stream
 from dicomweb.responses import DICOM_JSON
 
 Match = dict[str, dict[str, Any]]
@@ -42,12 +41,15 @@ def encode_matches(matches: Sequence[Match], media_type: str) -> tuple[bytes, st
 
 
 def _multipart(matches: Sequence[Match]) -> tuple[bytes, str]:
-    """Return each match as a part of its own; none at all is an empty body."""
-    boundary = new_boundary()
-    head = f"--{boundary}\r\nContent-Type: {XML}\r\n\r\n".encode("ascii")
-    parts = [head + encode_xml(match) + b"\r\n" for match in matches]
-    body = b"".join(parts) + closing(boundary)
-    return body, f'{MULTIPART}; type="{XML}"; boundary={boundary}'
+    """Return each match as a part of its own; without one there is only the last boundary."""
+    content_type, chunks = part_stream((_part(match) for match in matches), XML)
+    return b"".join(chunks), content_type
+
+
+def _part(match: Match) -> Part:
+    body = encode_xml(match)
+    location = match.get("00081190", {}).get("Value", [""])[0]
+    return Part(XML, location, len(body), lambda: iter((body,)))
 
 
 def _table(matches: Sequence[Match]) -> bytes:
