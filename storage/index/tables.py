@@ -201,6 +201,7 @@ series_term = Table(
     Column("term_fk", _Key, ForeignKey("term.id"), primary_key=True),
     Column("series_fk", _Key, ForeignKey("series.id"), primary_key=True),
     Index(None, "series_fk"),
+    sqlite_with_rowid=False,
 )
 
 instance = Table(

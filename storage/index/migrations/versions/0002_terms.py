@@ -30,6 +30,7 @@ def upgrade() -> None:
             ["series_fk"], ["series.id"], name=op.f("fk_series_term_series_fk")
         ),
         sa.PrimaryKeyConstraint("term_fk", "series_fk", name=op.f("pk_series_term")),
+        sqlite_with_rowid=False,
     )
     op.create_index(op.f("ix_series_term_series_fk"), "series_term", ["series_fk"])
     op.add_column(
