@@ -93,13 +93,6 @@ class Offer:
             return self.media_type
         return f"{self.media_type}; transfer-syntax={self.transfer_syntax_uid}"
 
-    @property
-    def form(self) -> tuple[str, str, str]:
-        """What a refusal of it would have to name."""
-        if self.multipart:
-            return MULTIPART, self.media_type, self.transfer_syntax_uid
-        return self.media_type, "", self.transfer_syntax_uid
-
 
 def accepted(request: Request) -> list[MediaType]:
     """Return what is accepted, most wanted first (PS3.18 §8.7.8.1).
@@ -108,6 +101,10 @@ def accepted(request: Request) -> list[MediaType]:
     of the parameter can be made. A ``transfer-syntax`` query parameter completes those media
     types that name none (§8.7.3.7).
     """
+    return list(chain.from_iterable(_asked(request)))
+
+
+def _asked(request: Request) -> list[list[MediaType]]:
     headers = request.headers.getlist("accept")
     # In a query string an unescaped "+" was a blank.
     asked = [
@@ -116,14 +113,17 @@ def accepted(request: Request) -> list[MediaType]:
         if value.strip()
     ]
     if asked:
-        wanted = read_ranges(asked) + (read_ranges(headers) if headers else [])
+        wanted = [read_ranges(asked), read_ranges(headers) if headers else []]
     else:
-        wanted = parse_accept(headers)
+        wanted = [parse_accept(headers)]
     syntaxes = request.query_params.getlist("transfer-syntax")
     if not syntaxes:
         return wanted
     more = {"transfer-syntax": ",".join(syntaxes)}
-    return [replace(range_, parameters=more | dict(range_.parameters)) for range_ in wanted]
+    return [
+        [replace(range_, parameters=more | dict(range_.parameters)) for range_ in ranges]
+        for ranges in wanted
+    ]
 
 
 def choose(
@@ -151,7 +151,7 @@ def choose(
         If nothing that is accepted can be made; it says what is offered.
     """
     reason = ""
-    for offer in _in_order(accepted(request), candidates, prefer):
+    for offer in _in_order(_asked(request), candidates, prefer):
         try:
             return make(offer)
         except NotAcceptableError as error:
@@ -160,12 +160,12 @@ def choose(
 
 
 def _in_order(
-    wanted: Sequence[MediaType],
+    asked: Sequence[Sequence[MediaType]],
     candidates: Callable[[MediaType], Sequence[Offer]],
     prefer: Callable[[Offer], bool],
 ) -> Iterator[Offer]:
     seen: set[Offer] = set()
-    for _, group in groupby(wanted, key=lambda range_: (range_.quality, range_.precision[0])):
+    for group in chain.from_iterable(map(_as_much_wanted, asked)):
         answers = [
             offers
             for range_ in group
@@ -178,10 +178,21 @@ def _in_order(
                 yield offer
 
 
+def _as_much_wanted(ranges: Sequence[MediaType]) -> Iterator[list[MediaType]]:
+    for _, group in groupby(ranges, key=lambda range_: (range_.quality, range_.precision[0])):
+        yield list(group)
+
+
 def _free(range_: MediaType, offer: Offer) -> bool:
     """Tell whether no refusal that says more than ``range_`` takes the offer out of it."""
+    syntax = offer.transfer_syntax_uid
     return not any(
-        refusal.precision >= range_.precision and refusal.takes_out(*offer.form)
+        refusal.precision >= range_.precision
+        # Who refuses a media type does not want it in parts, either.
+        and (
+            refusal.takes_out(offer.media_type, "", syntax)
+            or (offer.multipart and refusal.takes_out(MULTIPART, offer.media_type, syntax))
+        )
         for refusal in range_.refused
     )
 
@@ -209,6 +220,9 @@ def instance_offers(range_: MediaType, *, single_allowed: bool) -> list[Offer]:
     for name in (DICOM,) * single_allowed + (ZIP,):
         if range_.covers(name):
             offers += [Offer(False, name, uid, by_default) for uid in syntaxes]
+    if range_.name == "*/*" and by_default:
+        # Whoever takes anything takes what cannot be decoded, too.
+        offers.append(Offer(True, DICOM, AS_STORED, by_default))
     return offers
 
 
@@ -282,7 +296,7 @@ def _unnamed(kind: str, stored: TransferSyntax, *, as_stored: bool) -> list[tupl
         return [held] if as_stored or stored.video else [native]
     if kind == "*/*":
         safe = held[1] in _VIEWER_SAFE or stored.video or as_stored
-        return [held] if safe else [native, held]
+        return [held, native] if safe else [native, held]
     found: list[tuple[str, str]] = []
     if kind in names_of(stored):
         found.append((kind, stored.uid))

@@ -107,6 +107,21 @@ class StreamedResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it; a HEAD request gets the headers alone."""
+        if scope["method"] == "HEAD":
+            await self._start(send)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
+        gathered = _gathered(self._chunks())
+        try:
+            # What fails at once decides the status.
+            first = await anyio.to_thread.run_sync(next, gathered, None)
+            await self._start(send)
+            await self._send_body(first, gathered, receive, send)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(gathered.close)
+
+    async def _start(self, send: Send) -> None:
         await send(
             {
                 "type": "http.response.start",
@@ -114,34 +129,31 @@ class StreamedResponse(Response):
                 "headers": self.raw_headers,
             }
         )
-        if scope["method"] != "HEAD":
-            await self._send_body(receive, send)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _send_body(self, receive: Receive, send: Send) -> None:
-        gathered = _gathered(self._chunks())
+    async def _send_body(
+        self, chunk: bytes | None, rest: Iterator[bytes], receive: Receive, send: Send
+    ) -> None:
         gone: asyncio.Task[None] | None = None
         sent = 0
         try:
-            # A known length saves the hop that would only find the end.
-            while sent != self._length:
-                chunk = await anyio.to_thread.run_sync(next, gathered, None)
-                if chunk is None:
-                    break
+            while chunk is not None:
                 sent += len(chunk)
-                if sent != self._length and gone is None:
-                    gone = asyncio.create_task(_disconnected(receive))
-                if gone is not None and gone.done():
+                # A known length saves the hop that would only find the end.
+                more = sent != self._length
+                await send({"type": "http.response.body", "body": chunk, "more_body": more})
+                if not more:
                     return
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                gone = gone or asyncio.create_task(_disconnected(receive))
+                if gone.done():
+                    return
+                chunk = await anyio.to_thread.run_sync(next, rest, None)
         finally:
             if gone is not None:
                 gone.cancel()
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(gathered.close)
-        if self._length is not None and sent != self._length:
+        if self._length not in (None, sent):
             # The connection breaks, so that nobody takes what was sent for the whole.
             raise RuntimeError(f"a body of {self._length} bytes came out as {sent}")
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _disconnected(receive: Receive) -> None:
