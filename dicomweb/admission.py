@@ -13,8 +13,16 @@ from typing import Final
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from archive.config import Config
-from dicomweb.forwarded import Network, Reached, is_host, is_trusted, reached
+from archive.config import Config, is_loopback
+from dicomweb.forwarded import (
+    Network,
+    Reached,
+    host_name,
+    is_forwarded,
+    is_host,
+    is_trusted,
+    reached,
+)
 from dicomweb.responses import problem
 
 REACHED_KEY: Final = "fileroom.reached"
@@ -22,6 +30,7 @@ REACHED_KEY: Final = "fileroom.reached"
 LONGEST_URL_BYTES: Final = 60 * 1024
 # Below these a slash too many names the same resource, for a client joins paths as it can.
 _TOLERANT: Final = re.compile(r"/+(?:dicom-web|wado|api|health|metrics)(?:/|$)")
+_DEFAULT_PORTS: Final = (80, 443)
 _SLASHES: Final = re.compile(r"/{2,}")
 _BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _PLAIN: Final = re.compile(rb"[\x21-\x24\x26-\x7e]*")
@@ -68,13 +77,11 @@ class Admission:
 
     def _place(self, scope: Scope, hosts: list[str]) -> None:
         peer = scope["client"][0] if scope.get("client") else ""
+        headers = Headers(scope=scope)
         host = hosts[0] if hosts and hosts[0] else _own_address(scope)
-        told = reached(
-            scope["scheme"],
-            host,
-            Headers(scope=scope),
-            trusted=is_trusted(peer, self._proxies),
-        )
+        if not is_forwarded(headers):
+            host = _with_own_port(host, scope)
+        told = reached(scope["scheme"], host, headers, trusted=is_trusted(peer, self._proxies))
         place = self._public or told
         scope[REACHED_KEY] = place
         scope["path"] = _normal_path(scope["path"], place.prefix)
@@ -111,6 +118,20 @@ def _own_address(scope: Scope) -> str:
     if ":" in name:
         name = f"[{name}]"
     return f"{name}:{port}" if port else name
+
+
+def _with_own_port(host: str, scope: Scope) -> str:
+    """Return the host with the port that was connected to, where only that can be meant.
+
+    Some clients leave the port out of the Host header, Python's dicomweb-client is one. A
+    name of this machine is completed; with any other, a proxy may have been asked at its
+    scheme's own port.
+    """
+    name, port = scope.get("server") or ("", None)
+    own = name.lower() == host_name(host) or is_loopback(host_name(host))
+    if not own or not port or ":" in host.rpartition("]")[2] or port in _DEFAULT_PORTS:
+        return host
+    return f"{host}:{port}"
 
 
 def _normal_path(path: str, prefix: str) -> str:

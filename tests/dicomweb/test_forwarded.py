@@ -182,6 +182,19 @@ def test_the_public_url_of_the_settings_wins(public):
     assert public.get(url).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("host", "completed"),
+    [("127.0.0.1", True), ("localhost", True), ("127.0.0.1:99", False), ("[::1]", True),
+     ("example.org", False), ("example.org:99", False)],
+)  # fmt: skip
+def test_a_name_of_this_machine_without_a_port_is_completed(host, completed, client, archive):
+    store(archive, wheel_file("CT_small.dcm"))
+    port = client.base_url.port
+    (study,) = client.get("/studies", headers={"Host": host}).json()
+    expected = f"{host}:{port}" if completed else host
+    assert study["00081190"]["Value"][0].startswith(f"http://{expected}/dicom-web/studies/")
+
+
 def test_the_hosts_of_requests_are_where_their_links_lead(client, archive):
     store(archive, wheel_file("CT_small.dcm"))
     for host in ("example.org", "example.org:81", "[2001:db8::1]:8080"):

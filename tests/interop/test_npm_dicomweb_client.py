@@ -149,9 +149,7 @@ def test_pixels_come_compressed_as_asked(syntax, begins, gave):
     "retrieveInstanceRendered", "retrieveInstanceThumbnail", "retrieveInstanceFramesRendered",
     "retrieveInstanceFramesThumbnail",
 ])  # fmt: skip
-@pytest.mark.parametrize(
-    ("media_type", "begins"), [("image/png", _PNG), ("image/jpeg", _JPEG)]
-)
+@pytest.mark.parametrize(("media_type", "begins"), [("image/png", _PNG), ("image/jpeg", _JPEG)])
 def test_rendered(method, media_type, begins, gave):
     given = gave(f"{method} {media_type}")
     image = given if isinstance(given, dict) else one(given)
