@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from archive.dicom.frame_table import Span
 from archive.dicom.instance import PixelDescription
 from archive.errors import UnavailableError
-from archive.render.options import RenderOptions
+from archive.render.options import RenderedMediaType, RenderOptions
 from archive.render.presentation import Presentation
 
 
@@ -70,4 +70,38 @@ class TranscodeJob:
     target_transfer_syntax_uid: str
 
 
-Job = RenderJob | TranscodeJob
+@dataclass(frozen=True, slots=True)
+class AnimationJob:
+    """Render frames to one animated image.
+
+    Parameters
+    ----------
+    frames
+        In the order they are shown.
+    durations_ms
+        How long each is shown.
+    """
+
+    frames: tuple[RenderJob, ...]
+    durations_ms: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IconJob:
+    """Draw a picture that stands for what has no image.
+
+    Parameters
+    ----------
+    label
+        A few letters.
+    width, height
+        In pixels.
+    """
+
+    label: str
+    width: int
+    height: int
+    media_type: RenderedMediaType
+
+
+Job = RenderJob | TranscodeJob | AnimationJob | IconJob

@@ -1,28 +1,35 @@
 """Stored values to displayed ones (PS3.3 §C.11, §C.7.6.3.1): pure functions on arrays.
 
-Order: modality transformation, VOI window or LUT, presentation (inversion), then the part of
-the image and the size that were asked for.
+Order (PS3.4 §N.2): modality transformation, VOI window or LUT, presentation (inversion),
+overlays, then the part of the image and the size that were asked for, annotations last.
 """
 
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from archive.dicom.instance import PixelDescription
 from archive.render.decode import DecodedFrame
+from archive.render.drawing import draw_annotations, draw_overlays
 from archive.render.lookup_table import LookupTable, Palette
-from archive.render.options import RenderOptions, Viewport, Window
+from archive.render.options import RenderOptions, Window
+from archive.render.placing import placed
 from archive.render.presentation import Presentation
 
-Grey = npt.NDArray[np.float32]
+Real = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
 
-# Inverse of PS3.3 §C.7.6.3.1.2, full range.
-_FROM_YBR: Final = np.array(
+# Inverse of PS3.3 §C.7.6.3.1.2, full range and the range of video.
+_FROM_YBR_FULL: Final = np.array(
     [[1.0, 0.0, 1.402], [1.0, -0.344136, -0.714136], [1.0, 1.772, 0.0]], np.float32
 )
+_FROM_YBR_PARTIAL: Final = np.array(
+    [[1.1644, 0.0, 1.5960], [1.1644, -0.3917, -0.8130], [1.1644, 2.0173, 0.0]], np.float32
+)
+_ALREADY_RGB: Final = frozenset({"YBR_RCT", "YBR_ICT"})
+# From this many pixels for each possible value on, a table of all values costs less.
+_TABLE_PAYS_PX: Final = 4 * 65536
 
 
 def render_frame(
@@ -30,22 +37,41 @@ def render_frame(
     description: PixelDescription,
     presentation: Presentation,
     options: RenderOptions,
+    raw: npt.NDArray[Any] | None = None,
 ) -> Bytes:
     """Return the displayed pixels of one frame.
+
+    Parameters
+    ----------
+    raw
+        The same frame with every bit that was allocated, for overlays that lie in unused bits.
 
     Returns
     -------
     array of uint8
         Shape (rows, columns) for grey, (rows, columns, 3) for RGB.
     """
-    photometric = decoded.photometric_interpretation
-    if photometric == "PALETTE COLOR" and presentation.palette is not None:
-        shown = _palette_colour(decoded.pixels, presentation.palette)
-    elif decoded.pixels.ndim == 3:
-        shown = _colour(decoded.pixels, photometric, description)
-    else:
-        shown = _grey(decoded.pixels, description, presentation, options.window)
-    return _placed(shown, options.viewport) if options.viewport else shown
+    shown = _shown(decoded, description, presentation, options.window)
+    if presentation.overlays:
+        shown = draw_overlays(shown, presentation.overlays, raw)
+    if options.viewport:
+        shown = placed(shown, options.viewport)
+    return draw_annotations(shown, *presentation.annotations)
+
+
+def _shown(
+    decoded: DecodedFrame,
+    description: PixelDescription,
+    presentation: Presentation,
+    wanted: Window | None,
+) -> Bytes:
+    photometric, table = decoded.photometric_interpretation, presentation.palette
+    if decoded.pixels.ndim == 3:
+        return _colour(decoded.pixels, photometric, description)
+    if photometric == "PALETTE COLOR" and table is not None:
+        return _palette_colour(decoded.pixels, table)
+    grey = _grey(decoded.pixels, description, presentation, wanted)
+    return grey if table is None else _supplemented(grey, decoded.pixels, table)
 
 
 # -- grey --------------------------------------------------------------------------------------
@@ -57,84 +83,154 @@ def _grey(
     presentation: Presentation,
     wanted: Window | None,
 ) -> Bytes:
-    shown: Bytes
+    voi = _voi(stored, description, presentation, wanted)
+    shown = _of_table(stored, presentation, voi)
+    if shown is None:
+        shown = _presented(stored, presentation, voi)
+    padding = _padding(stored, presentation)
+    if padding is not None:
+        # Padding is background, whichever way the grey scale runs (PS3.3 §C.7.5.1.1.2).
+        shown[padding] = 0
+    return shown
+
+
+def _of_table(
+    stored: npt.NDArray[Any], presentation: Presentation, voi: Window | LookupTable
+) -> Bytes | None:
+    """Return the displayed values by way of a table of what occurs, where that is cheaper."""
+    if stored.dtype.kind not in "iu" or stored.dtype.itemsize > 2:
+        return None
+    if stored.size < _TABLE_PAYS_PX:
+        return None
+    least = int(stored.min())
+    occurring = np.arange(least, int(stored.max()) + 1)
+    table = _presented(occurring.astype(stored.dtype), presentation, voi)
+    indices = stored if least == 0 else np.subtract(stored, least, dtype=np.int32)
+    shown: Bytes = table.take(indices)
+    return shown
+
+
+def _presented(
+    stored: npt.NDArray[Any], presentation: Presentation, voi: Window | LookupTable
+) -> Bytes:
+    values = _modality(stored, presentation)
+    shown = _windowed(values, voi) if isinstance(voi, Window) else _by_table(values, voi)
+    if presentation.is_inverted:
+        np.invert(shown, out=shown)
+    return shown
+
+
+def _voi(
+    stored: npt.NDArray[Any],
+    description: PixelDescription,
+    presentation: Presentation,
+    wanted: Window | None,
+) -> Window | LookupTable:
+    """Return the VOI transformation: the one asked for, else the instance's own, else a range.
+
+    Of a window and a VOI LUT in one instance either may be applied (PS3.3 §C.11.2.1.1).
+    """
+    if wanted is not None:
+        return wanted
     if description.bits_allocated == 1:
-        shown = (stored != 0).astype(np.uint8) * np.uint8(255)
-    else:
-        values = _modality(stored, presentation)
-        window = wanted or next(iter(presentation.windows), None)
-        if window is not None:
-            shown = _windowed(values, window)
-        elif presentation.voi_luts:
-            shown = _by_table(values, presentation.voi_luts[0])
-        else:
-            shown = _windowed(values, _whole_range(values, stored, presentation))
-    if not presentation.is_inverted:
-        return shown
-    inverted: Bytes = np.invert(shown)
-    return inverted
+        return Window(0.5, 1.0, "LINEAR_EXACT")
+    if presentation.windows:
+        return presentation.windows[0]
+    if presentation.voi_luts:
+        return presentation.voi_luts[0]
+    if presentation.range is not None:
+        return _spread(*presentation.range)
+    return _occurring(stored, description, presentation)
 
 
-def _modality(stored: npt.NDArray[Any], presentation: Presentation) -> Grey:
+def _occurring(
+    stored: npt.NDArray[Any], description: PixelDescription, presentation: Presentation
+) -> Window:
+    """Return the window over what occurs in the frame and is no padding."""
+    padding = _padding(stored, presentation)
+    kept = stored if padding is None else stored[~padding]
+    if kept.dtype.kind == "f":
+        kept = kept[np.isfinite(kept)]
+    if not kept.size:
+        return _spread(0.0, 1.0)
+    ends = np.array([kept.min(), kept.max()])
+    if presentation.modality_lut is not None:
+        ends = np.arange(int(ends[0]), int(ends[1]) + 1)
+    values = _modality(ends, presentation)
+    least, greatest = float(values.min()), float(values.max())
+    if least < greatest:
+        return _spread(least, greatest)
+    # One value alone has no range of its own: what could have been stored is one.
+    bits = description.bits_stored or 1
+    lowest = -(1 << (bits - 1)) if description.pixel_representation else 0
+    return _spread(float(lowest), float(lowest + (1 << bits) - 1))
+
+
+def _spread(least: float, greatest: float) -> Window:
+    return Window((least + greatest) / 2, max(greatest - least, 1e-12), "LINEAR_EXACT")
+
+
+def _padding(
+    stored: npt.NDArray[Any], presentation: Presentation
+) -> npt.NDArray[np.bool_] | None:
+    if presentation.padding is None:
+        return None
+    low, high = presentation.padding
+    return (stored >= low) & (stored <= high)
+
+
+def _modality(stored: npt.NDArray[Any], presentation: Presentation) -> Real:
+    # Single precision holds 24 bits: wider values would lose what a narrow window shows.
+    kind: type[np.float32 | np.float64]
+    kind = np.float64 if stored.dtype.itemsize > 2 else np.float32
     table = presentation.modality_lut
     if table is not None:
-        entries = np.frombuffer(table.entries, "<u2").astype(np.float32)
-        mapped: Grey = entries[_indices(stored, table)]
+        entries = np.frombuffer(table.entries, "<u2").astype(kind)
+        mapped: Real = entries[_indices(stored, table)]
         return mapped
-    values = stored.astype(np.float32)
+    values: Real = stored.astype(kind)
     if presentation.rescale_slope != 1.0:
-        values *= np.float32(presentation.rescale_slope)
+        values *= kind(presentation.rescale_slope)
     if presentation.rescale_intercept:
-        values += np.float32(presentation.rescale_intercept)
+        values += kind(presentation.rescale_intercept)
     return values
 
 
 def _indices(values: npt.NDArray[Any], table: LookupTable) -> npt.NDArray[np.int64]:
-    whole = np.rint(values).astype(np.int64) - table.first_mapped
-    indices: npt.NDArray[np.int64] = np.clip(whole, 0, table.length - 1)
+    limits = table.first_mapped, table.first_mapped + table.length - 1
+    whole = np.rint(np.clip(np.nan_to_num(values), *limits)).astype(np.int64)
+    indices: npt.NDArray[np.int64] = whole - table.first_mapped
     return indices
 
 
-def _windowed(values: Grey, window: Window) -> Bytes:
+def _windowed(values: Real, window: Window) -> Bytes:
     """Apply a window in place (PS3.3 §C.11.2.1.2.1, §C.11.2.1.3)."""
-    centre, width = np.float32(window.center), np.float32(window.width)
+    kind = values.dtype.type
+    centre, width = kind(window.center), kind(window.width)
     if window.function == "SIGMOID":
         with np.errstate(over="ignore"):
-            values = np.float32(255) / (1 + np.exp(np.float32(-4) * (values - centre) / width))
+            values = kind(255) / (1 + np.exp(kind(-4) * (values - centre) / width))
     elif window.function == "LINEAR_EXACT":
         values -= centre
-        values *= np.float32(255) / width
-        values += np.float32(127.5)
+        values *= kind(255) / width
+        values += kind(127.5)
     elif width <= 1:
-        return np.where(values <= centre - np.float32(0.5), 0, 255).astype(np.uint8)
+        return np.where(values <= centre - kind(0.5), 0, 255).astype(np.uint8)
     else:
-        values -= centre - np.float32(0.5)
-        values *= np.float32(255) / (width - 1)
-        values += np.float32(127.5)
+        values -= centre - kind(0.5)
+        values *= kind(255) / (width - 1)
+        values += kind(127.5)
     np.nan_to_num(values, copy=False)
     np.clip(values, 0, 255, out=values)
     np.rint(values, out=values)
     return values.astype(np.uint8)
 
 
-def _by_table(values: Grey, table: LookupTable) -> Bytes:
+def _by_table(values: Real, table: LookupTable) -> Bytes:
     entries = np.frombuffer(table.entries, "<u2").astype(np.float32)
     scaled = np.rint(entries * (np.float32(255) / ((1 << table.bits) - 1)))
     shown: Bytes = np.clip(scaled, 0, 255).astype(np.uint8)[_indices(values, table)]
     return shown
-
-
-def _whole_range(values: Grey, stored: npt.NDArray[Any], presentation: Presentation) -> Window:
-    """Return the window from the least to the greatest value that is no padding."""
-    kept = values
-    if presentation.padding is not None:
-        low, high = presentation.padding
-        kept = values[(stored < low) | (stored > high)]
-    kept = kept[np.isfinite(kept)]
-    if not kept.size:
-        return Window(0.5, 1.0, "LINEAR_EXACT")
-    least, greatest = float(kept.min()), float(kept.max())
-    return Window((least + greatest) / 2, max(greatest - least, 1e-6), "LINEAR_EXACT")
 
 
 # -- colour ------------------------------------------------------------------------------------
@@ -142,8 +238,18 @@ def _whole_range(values: Grey, stored: npt.NDArray[Any], presentation: Presentat
 
 def _colour(stored: npt.NDArray[Any], photometric: str, description: PixelDescription) -> Bytes:
     shown = _to_bytes(stored, description)
-    if photometric.startswith("YBR") and photometric not in ("YBR_RCT", "YBR_ICT"):
-        return _from_ybr(shown)
+    if photometric.startswith("YBR_PARTIAL"):
+        return _from_ybr(shown, _FROM_YBR_PARTIAL, black=16)
+    if photometric.startswith("YBR") and photometric not in _ALREADY_RGB:
+        return _from_ybr(shown, _FROM_YBR_FULL, black=0)
+    # Retired, with a fourth sample: alpha before the colours, or black behind them.
+    if photometric == "ARGB" and shown.shape[2] > 3:
+        return np.ascontiguousarray(shown[..., 1:4])
+    if photometric == "CMYK" and shown.shape[2] > 3:
+        light = 255 - shown.astype(np.uint16)
+        return (light[..., :3] * light[..., 3:4] // 255).astype(np.uint8)
+    if shown.shape[2] < 3:
+        return np.ascontiguousarray(shown[..., 0])
     return np.ascontiguousarray(shown[..., :3])
 
 
@@ -156,10 +262,11 @@ def _to_bytes(stored: npt.NDArray[Any], description: PixelDescription) -> Bytes:
     return shown
 
 
-def _from_ybr(ybr: Bytes) -> Bytes:
+def _from_ybr(ybr: Bytes, matrix: npt.NDArray[np.float32], *, black: int) -> Bytes:
     values = ybr.astype(np.float32)
+    values[..., 0] -= np.float32(black)
     values[..., 1:] -= np.float32(128)
-    rgb = values @ _FROM_YBR.T
+    rgb = values @ matrix.T
     np.clip(rgb, 0, 255, out=rgb)
     np.rint(rgb, out=rgb)
     shown: Bytes = rgb.astype(np.uint8)
@@ -173,38 +280,15 @@ def _palette_colour(stored: npt.NDArray[Any], palette: Palette) -> Bytes:
     return np.stack(channels, axis=-1)
 
 
+def _supplemented(grey: Bytes, stored: npt.NDArray[Any], palette: Palette) -> Bytes:
+    """Colour the values that a supplemental palette maps (PS3.3 §C.7.6.19)."""
+    shown = np.repeat(grey[..., np.newaxis], 3, axis=2)
+    coloured = stored >= palette.red.first_mapped
+    shown[coloured] = _palette_colour(stored[coloured], palette)
+    return shown
+
+
 def _by_table_exact(stored: npt.NDArray[Any], table: LookupTable) -> Bytes:
     entries = np.frombuffer(table.entries, "<u2")
     shown: Bytes = (entries >> max(table.bits - 8, 0)).astype(np.uint8)
-    indices = np.clip(stored.astype(np.int64) - table.first_mapped, 0, table.length - 1)
-    return shown[indices]
-
-
-# -- size --------------------------------------------------------------------------------------
-
-
-def _placed(shown: Bytes, viewport: Viewport) -> Bytes:
-    """Cut, mirror and scale (PS3.18 §8.3.5.1.3); the region's aspect ratio is kept."""
-    rows, columns = shown.shape[:2]
-    left, top = int(viewport.x), int(viewport.y)
-    right = columns if viewport.source_width is None else round(left + viewport.source_width)
-    bottom = rows if viewport.source_height is None else round(top + viewport.source_height)
-    region = shown[max(top, 0) : min(bottom, rows), max(left, 0) : min(right, columns)]
-    if not region.size:
-        region = np.zeros((1, 1, *shown.shape[2:]), np.uint8)
-    if viewport.flip_horizontal:
-        region = region[:, ::-1]
-    if viewport.flip_vertical:
-        region = region[::-1]
-    return _scaled(np.ascontiguousarray(region), viewport.width, viewport.height)
-
-
-def _scaled(region: Bytes, width: int, height: int) -> Bytes:
-    rows, columns = region.shape[:2]
-    factor = min(width / columns, height / rows)
-    size = (max(round(columns * factor), 1), max(round(rows * factor), 1))
-    if size == (columns, rows):
-        return region
-    image = Image.fromarray(region)
-    # Reducing first costs a tenth of filtering every pixel, and looks the same.
-    return np.asarray(image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
+    return shown[_indices(stored, table)]

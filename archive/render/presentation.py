@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from archive.dicom.instance import PixelDescription
+from archive.render.annotations import Lines, annotation_lines
 from archive.render.attributes import (
     Attributes,
     ReadBulk,
+    binary,
     first_item,
     integer,
     items,
@@ -16,7 +19,8 @@ from archive.render.attributes import (
     text,
 )
 from archive.render.lookup_table import LookupTable, Palette, lookup_table, palette
-from archive.render.options import Window, WindowFunction
+from archive.render.options import RenderOptions, Window, WindowFunction
+from archive.render.overlays import Overlay, overlays_from_json
 
 _SHARED_GROUPS: Final = "52009229"
 _PER_FRAME_GROUPS: Final = "52009230"
@@ -26,6 +30,9 @@ _MODALITY_LUT_SEQUENCE: Final = "00283000"
 _VOI_LUT_SEQUENCE: Final = "00283010"
 _FLOAT_PIXEL_DATA: Final = "7FE00008"
 _DOUBLE_PIXEL_DATA: Final = "7FE00009"
+_OPTICAL_PATHS: Final = "00480105"
+_ICC_PROFILE: Final = "00282000"
+_BITS_OF_A_BYTE: Final = 8
 _FUNCTIONS: Final[Mapping[str, WindowFunction]] = {
     "LINEAR": "LINEAR",
     "LINEAR_EXACT": "LINEAR_EXACT",
@@ -49,12 +56,21 @@ class Presentation:
         In the order of the data set; the first is applied.
     voi_luts
         Applied, the first of them, when there is no window.
+    range
+        What is spread over the grey scale when there is neither; ``None``: the values that
+        occur in the frame.
     is_inverted
         Whether the least value is white (MONOCHROME1 or Presentation LUT Shape INVERSE).
     padding
         Least and greatest stored value of pixels that are no image (PS3.3 §C.7.5.1.1.2).
     palette
-        For PALETTE COLOR.
+        For PALETTE COLOR, and the supplemental one of grey images (PS3.3 §C.7.6.19).
+    overlays
+        Drawn over the image.
+    annotations
+        Lines of text for its upper left and upper right corner.
+    icc_profile
+        Of the source's colours; empty when it has none.
     """
 
     photometric_interpretation: str = "MONOCHROME2"
@@ -63,15 +79,17 @@ class Presentation:
     modality_lut: LookupTable | None = None
     windows: tuple[Window, ...] = ()
     voi_luts: tuple[LookupTable, ...] = ()
+    range: tuple[float, float] | None = None
     is_inverted: bool = False
     padding: tuple[float, float] | None = None
     palette: Palette | None = None
+    overlays: tuple[Overlay, ...] = ()
+    annotations: tuple[Lines, Lines] = ((), ())
+    icc_profile: bytes = b""
 
 
-def presentation_from_json(
-    attributes: Attributes, frame_index: int, read_bulk: ReadBulk
-) -> Presentation:
-    """Read the presentation of one frame from an instance's metadata.
+class PresentationReader:
+    """Reads the presentation of each frame from an instance's metadata.
 
     Functional groups win over the data set's own attributes, those of the frame over the
     shared ones (PS3.3 §C.7.6.16). Values that cannot be used are passed over.
@@ -80,29 +98,73 @@ def presentation_from_json(
     ----------
     attributes
         DICOM JSON of the instance (PS3.18 Annex F).
-    frame_index
-        0-based.
     read_bulk
         Called with a bulk data path, gives its bytes, for lookup tables.
     """
-    groups = _functional_groups(attributes, frame_index)
-    modality = _source(groups, _PIXEL_VALUE_TRANSFORMATION, attributes)
-    voi = _source(groups, _FRAME_VOI_LUT, attributes)
-    photometric = text(attributes, "00280004").upper() or "MONOCHROME2"
-    slope, intercept = _rescale(modality)
-    is_signed = integer(attributes, "00280103") == 1
-    modality_item = first_item(attributes, _MODALITY_LUT_SEQUENCE)
-    return Presentation(
-        photometric_interpretation=photometric,
-        rescale_slope=slope,
-        rescale_intercept=intercept,
-        modality_lut=lookup_table(modality_item, read_bulk, signed=is_signed),
-        windows=_windows(voi),
-        voi_luts=_voi_luts(voi, read_bulk, signed=is_signed or intercept < 0),
-        is_inverted=photometric == "MONOCHROME1" or text(attributes, "20500020") == "INVERSE",
-        padding=_padding(attributes, signed=is_signed),
-        palette=palette(attributes, read_bulk) if photometric == "PALETTE COLOR" else None,
-    )
+
+    def __init__(self, attributes: Attributes, read_bulk: ReadBulk) -> None:
+        self._attributes = attributes
+        self._read_bulk = read_bulk
+        self._photometric = text(attributes, "00280004").upper() or "MONOCHROME2"
+        self._is_signed = integer(attributes, "00280103") == 1
+
+    def frame(self, frame_index: int, options: RenderOptions) -> Presentation:
+        """Return the presentation of one frame.
+
+        Parameters
+        ----------
+        frame_index
+            0-based.
+        options
+            Which of what can be left out is asked for.
+        """
+        attributes = self._attributes
+        groups = _functional_groups(attributes, frame_index)
+        voi = _source(groups, _FRAME_VOI_LUT, attributes)
+        slope, intercept = _rescale(_source(groups, _PIXEL_VALUE_TRANSFORMATION, attributes))
+        is_signed = self._is_signed or intercept < 0
+        is_plain = slope == 1.0 and intercept == 0.0 and self._modality_lut is None
+        shape = text(attributes, "20500020").upper()
+        return Presentation(
+            photometric_interpretation=self._photometric,
+            rescale_slope=slope,
+            rescale_intercept=intercept,
+            modality_lut=self._modality_lut,
+            windows=_windows(voi),
+            voi_luts=_voi_luts(voi, self._read_bulk, signed=is_signed),
+            range=_range(attributes) if is_plain and not self._is_signed else None,
+            is_inverted=self._photometric == "MONOCHROME1" or shape == "INVERSE",
+            padding=_padding(attributes, signed=self._is_signed),
+            palette=self._palette,
+            overlays=self._overlays(frame_index) if options.overlays else (),
+            annotations=annotation_lines(attributes, frame_index, options.annotations),
+            icc_profile=self._icc_profile if options.colour_space else b"",
+        )
+
+    @cached_property
+    def _modality_lut(self) -> LookupTable | None:
+        item = first_item(self._attributes, _MODALITY_LUT_SEQUENCE)
+        return lookup_table(item, self._read_bulk, signed=self._is_signed)
+
+    @cached_property
+    def _palette(self) -> Palette | None:
+        if self._photometric == "PALETTE COLOR":
+            return palette(self._attributes, self._read_bulk)
+        # Pixel Presentation (0008,9205): a grey image, part of whose values are colours.
+        if text(self._attributes, "00089205").upper() in ("COLOR", "MIXED"):
+            return palette(self._attributes, self._read_bulk)
+        return None
+
+    @cached_property
+    def _icc_profile(self) -> bytes:
+        for source in (self._attributes, first_item(self._attributes, _OPTICAL_PATHS)):
+            profile = binary(source, _ICC_PROFILE, self._read_bulk)
+            if profile:
+                return profile
+        return b""
+
+    def _overlays(self, frame_index: int) -> tuple[Overlay, ...]:
+        return overlays_from_json(self._attributes, frame_index, self._read_bulk)
 
 
 def pixel_description(attributes: Attributes) -> PixelDescription | None:
@@ -155,6 +217,23 @@ def _rescale(source: Attributes) -> tuple[float, float]:
     slope, intercept = number(source, "00281053"), number(source, "00281052")
     # A slope of 0 makes every pixel equal: no device means that.
     return (1.0 if slope is None or slope == 0 else slope, intercept or 0.0)
+
+
+def _range(attributes: Attributes) -> tuple[float, float] | None:
+    """Return the range of values that mean something by themselves (PS3.4 §N.2.1.2).
+
+    Values of up to 8 bits are what was on the screen of who made them: without a VOI
+    transformation they are shown as they are. Wider ones seldom use their range, and label
+    maps never.
+    """
+    kind = text(attributes, "00620001").upper()
+    greatest = integer(attributes, "0062000E")
+    if kind == "FRACTIONAL" and greatest and greatest > 0:
+        return 0.0, float(greatest)
+    bits = integer(attributes, "00280101") or 0
+    if kind == "LABELMAP" or not 0 < bits <= _BITS_OF_A_BYTE:
+        return None
+    return 0.0, float((1 << bits) - 1)
 
 
 def _windows(source: Attributes) -> tuple[Window, ...]:

@@ -1,13 +1,20 @@
 """Doing a job: the only module that brings numpy and the decoders in."""
 
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
 from archive.render.decode import DecodedFrame, decode_frame
-from archive.render.encode import encode_image
-from archive.render.jobs import Job, RenderJob, TranscodeJob
+from archive.render.drawing import icon
+from archive.render.encode import encode_animation, encode_image
+from archive.render.jobs import AnimationJob, IconJob, Job, RenderJob, TranscodeJob
+from archive.render.passing import passes_through
 from archive.render.pipeline import render_frame
 from archive.render.transcode import encode_frame
 
-_BASELINE = "1.2.840.10008.1.2.4.50"
-_AS_IT_IS = frozenset({"MONOCHROME2", "RGB", "YBR_FULL_422", "YBR_FULL"})
+_WIDEST_OVERLAY_BITS: Final = 16
 
 
 def run_job(job: Job) -> bytes:
@@ -18,33 +25,57 @@ def run_job(job: Job) -> bytes:
     ArchiveError
         If the frame cannot be decoded, or not written as asked.
     """
-    frame = job.source.read()
     match job:
         case RenderJob():
-            if _passes_through(job):
-                return frame
-            shown = render_frame(
-                _decoded(job, frame), job.description, job.presentation, job.options
-            )
-            return encode_image(shown, job.options.media_type, job.options.quality)
+            return _rendered(job)
+        case AnimationJob():
+            frames = [_shown(frame, frame.source.read()) for frame in job.frames]
+            return encode_animation(frames, job.durations_ms)
+        case IconJob():
+            return encode_image(icon(job.label, (job.width, job.height)), job.media_type)
         case TranscodeJob():
-            return encode_frame(
-                _decoded(job, frame), job.description, job.target_transfer_syntax_uid
-            )
+            decoded = _decoded(job, job.source.read())
+            return encode_frame(decoded, job.description, job.target_transfer_syntax_uid)
 
 
-def _decoded(job: Job, frame: bytes) -> DecodedFrame:
+def _rendered(job: RenderJob) -> bytes:
+    frame = job.source.read()
+    if passes_through(job, frame):
+        return frame
+    return encode_image(
+        _shown(job, frame),
+        job.options.media_type,
+        job.options.quality,
+        colour_space=job.options.colour_space,
+        icc_profile=job.presentation.icc_profile,
+    )
+
+
+def _shown(job: RenderJob, frame: bytes) -> npt.NDArray[np.uint8]:
+    return render_frame(
+        _decoded(job, frame),
+        job.description,
+        job.presentation,
+        job.options,
+        _with_every_bit(job, frame),
+    )
+
+
+def _decoded(job: RenderJob | TranscodeJob, frame: bytes) -> DecodedFrame:
     return decode_frame(frame, job.description, job.transfer_syntax_uid)
 
 
-def _passes_through(job: RenderJob) -> bool:
-    """Tell whether the stored JPEG is what rendering would show anyway."""
-    options, presentation = job.options, job.presentation
-    return (
-        job.transfer_syntax_uid == _BASELINE
-        and options.media_type == "image/jpeg"
-        and options == type(options)()
-        and not presentation.is_inverted
-        and not (job.description.samples_per_pixel == 1 and presentation.windows)
-        and job.description.photometric_interpretation in _AS_IT_IS
+def _with_every_bit(job: RenderJob, frame: bytes) -> npt.NDArray[Any] | None:
+    """Return the frame with the bits behind which overlays were hidden, where one needs it."""
+    described = job.description
+    if all(overlay.bits for overlay in job.presentation.overlays):
+        return None
+    if not 1 < described.bits_allocated <= _WIDEST_OVERLAY_BITS:
+        return None
+    whole = replace(
+        described,
+        bits_stored=described.bits_allocated,
+        high_bit=described.bits_allocated - 1,
+        pixel_representation=0,
     )
+    return _decoded(replace(job, description=whole), frame).pixels

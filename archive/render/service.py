@@ -2,11 +2,10 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import replace
+from typing import Final
 
 from archive.auth.principal import Principal
-from archive.dicom.frame_table import FrameTable
 from archive.dicom.instance import PixelDescription
 from archive.dicom.part10 import read_file_meta
 from archive.dicom.transfer_syntax import EXPLICIT_LITTLE_ENDIAN, transfer_syntax
@@ -20,60 +19,20 @@ from archive.render.instance import (
     TranscodedInstance,
     transcoded_instance,
 )
-from archive.render.jobs import FrameSource, Job, RenderJob, TranscodeJob
-from archive.render.native import frame_bits, little_endian_frame, needs_no_decoder
+from archive.render.jobs import FrameSource, Job, TranscodeJob
+from archive.render.native import frame_bits, little_endian_frame
 from archive.render.options import RenderOptions
+from archive.render.pixels import Pixels
 from archive.render.pool import RenderPool
-from archive.render.presentation import pixel_description, presentation_from_json
+from archive.render.presentation import pixel_description
 from archive.render.source import inflated_view, object_view
 from archive.render.targets import NATIVE_TARGETS, refusal
+from archive.render.views import Rendered, Views
 from archive.retrieve.service import RetrieveService, stored_frame
 from archive.retrieve.values import StoredInstance
 
 # What a change of the pipeline must change, so that no cache shows what it made before.
 _PIPELINE_VERSION: Final = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """A rendered image.
-
-    Parameters
-    ----------
-    body
-        The encoded image.
-    media_type
-        What it is.
-    etag
-        Strong entity tag, without quotes: names content, frame, parameters and pipeline.
-    """
-
-    body: bytes
-    media_type: str
-    etag: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Pixels:
-    """One instance, ready to have its frames made into something."""
-
-    stored: StoredInstance
-    attributes: dict[str, Any]
-    table: FrameTable
-    description: PixelDescription
-
-    @property
-    def needs_no_decoder(self) -> bool:
-        """Whether frames are stored as samples, in whatever order."""
-        return needs_no_decoder(self.stored.transfer_syntax_uid)
-
-    @property
-    def word_bytes(self) -> int:
-        """What is swapped at once to make frames little endian; 1 for nothing."""
-        if not transfer_syntax(self.stored.transfer_syntax_uid).big_endian:
-            return 1
-        in_words = self.attributes.get("7FE00010", {}).get("vr") == "OW"
-        return max(self.description.bits_allocated // 8, 2 if in_words else 1)
 
 
 class RenderService:
@@ -95,6 +54,12 @@ class RenderService:
         self._retrieve = retrieve
         self._pool = pool
         self._cache = cache
+        self._views = Views(retrieve, cache, self._made, self._source)
+
+    @property
+    def views(self) -> Views:
+        """What instances look like: rendered images, documents, reports."""
+        return self._views
 
     def render(
         self,
@@ -115,16 +80,11 @@ class RenderService:
         NotFoundError
             If there is no such instance or frame.
         NotAcceptableError
-            If the installed decoders cannot read it.
+            If it has no image, or the installed decoders cannot read it.
         """
-        pixels = self._pixels(principal, ref)
-        number = frame_number or (pixels.table.number_of_frames + 1) // 2
-        etag = _etag(pixels.stored, number, options)
-
-        def make() -> bytes:
-            return self._made(self._render_job(principal, ref, pixels, number, options))
-
-        return Rendered(self._cache.get_or_make(etag, make), options.media_type, etag)
+        subject = self._views.subject(principal, ref)
+        numbers = [frame_number or subject.representative_frame]
+        return self._views.images(principal, subject, numbers, options)[0].rendered()
 
     def transcoding_refusal(
         self, principal: Principal, ref: InstanceRef, transfer_syntax_uid: str
@@ -209,7 +169,7 @@ class RenderService:
             # It was taken in as it is; that it cannot be shown is told to who wants to see it.
             raise NotAcceptableError(f"{error}; it is available as stored") from error
 
-    def _supply(self, pixels: _Pixels, transfer_syntax_uid: str) -> tuple[FrameSupply, bytes]:
+    def _supply(self, pixels: Pixels, transfer_syntax_uid: str) -> tuple[FrameSupply, bytes]:
         """Return the frames in another syntax, and the first of them.
 
         What cannot be made is found out with it, before the answer begins.
@@ -241,23 +201,23 @@ class RenderService:
             buffer, start = inflated_view(self._retrieve, stored), 0
         return StoredDataSet(buffer, start, meta, bits_allocated)
 
-    def _pixels(self, principal: Principal, ref: InstanceRef) -> _Pixels:
+    def _pixels(self, principal: Principal, ref: InstanceRef) -> Pixels:
         stored, attributes, table = self._retrieve.pixels(principal, ref)
         description = pixel_description(attributes)
         if description is None:
             raise NotFoundError(
                 f"instance {ref.sop_instance_uid} does not say how large its image is"
             )
-        return _Pixels(stored, attributes, table, description)
+        return Pixels(stored, attributes, table, description)
 
-    def _frame(self, pixels: _Pixels, frame_number: int, transfer_syntax_uid: str) -> bytes:
+    def _frame(self, pixels: Pixels, frame_number: int, transfer_syntax_uid: str) -> bytes:
         """Return one frame in another syntax, remembered."""
         key = _etag(pixels.stored, frame_number, transfer_syntax_uid)
         return self._cache.get_or_make(
             key, lambda: self._transcode(pixels, frame_number, transfer_syntax_uid)
         )
 
-    def _transcode(self, pixels: _Pixels, frame_number: int, transfer_syntax_uid: str) -> bytes:
+    def _transcode(self, pixels: Pixels, frame_number: int, transfer_syntax_uid: str) -> bytes:
         if transfer_syntax_uid in NATIVE_TARGETS and pixels.needs_no_decoder:
             return self._plain_frame(pixels, frame_number)
         source, stored_uid = self._source(pixels, frame_number)
@@ -270,28 +230,7 @@ class RenderService:
             )
         )
 
-    def _render_job(
-        self,
-        principal: Principal,
-        ref: InstanceRef,
-        pixels: _Pixels,
-        frame_number: int,
-        options: RenderOptions,
-    ) -> RenderJob:
-        def read_bulk(path: str) -> bytes:
-            bulk = self._retrieve.bulk_data(principal, ref, path)
-            return b"".join(self._retrieve.bulk_chunks(bulk))
-
-        source, stored_uid = self._source(pixels, frame_number)
-        return RenderJob(
-            source=source,
-            description=pixels.description,
-            transfer_syntax_uid=stored_uid,
-            presentation=presentation_from_json(pixels.attributes, frame_number - 1, read_bulk),
-            options=options,
-        )
-
-    def _source(self, pixels: _Pixels, frame_number: int) -> tuple[FrameSource, str]:
+    def _source(self, pixels: Pixels, frame_number: int) -> tuple[FrameSource, str]:
         """Return where a worker finds a frame, and in which syntax it is there."""
         frame = stored_frame(pixels.table, frame_number)
         if pixels.needs_no_decoder and (
@@ -307,7 +246,7 @@ class RenderService:
         data = b"".join(self._retrieve.frame_chunks(pixels.stored, frame))
         return FrameSource(path=None, spans=(), data=data), stored_uid
 
-    def _plain_frame(self, pixels: _Pixels, frame_number: int) -> bytes:
+    def _plain_frame(self, pixels: Pixels, frame_number: int) -> bytes:
         """Return a frame of samples as explicit little endian has it, without a worker."""
         frame = stored_frame(pixels.table, frame_number)
         skipped_bits, word_bytes = frame.bit_offset, pixels.word_bytes

@@ -1,0 +1,422 @@
+"""What instances look like: each by what it is, made in a worker and remembered."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from archive.auth.principal import Principal
+from archive.dicom.frame_table import FrameTable
+from archive.errors import NotAcceptableError, NotFoundError
+from archive.identity import InstanceRef, ResourceRef
+from archive.render.attributes import binary
+from archive.render.cache import BoundedCache
+from archive.render.jobs import AnimationJob, FrameSource, IconJob, Job, RenderJob
+from archive.render.options import (
+    MAX_VIEWPORT_AREA_PX,
+    RenderedMediaType,
+    RenderOptions,
+    Viewport,
+)
+from archive.render.pixels import Pixels
+from archive.render.presentation import PresentationReader
+from archive.render.report import read_report
+from archive.render.report_writing import Link, write_report
+from archive.render.subject import (
+    DOCUMENT,
+    Subject,
+    document_length,
+    frame_durations,
+    subject_of,
+)
+from archive.retrieve.service import RetrieveService, stored_frame
+from archive.retrieve.values import StoredBulk, StoredInstance
+
+# What a change of the pipeline must change, so that no cache shows what it made before.
+_PIPELINE_VERSION: Final = 2
+# An animation is for looking at: of longer ones every n-th frame is shown, for n times as long.
+MOST_ANIMATED_FRAMES: Final = 256
+_ANIMATED_SIDE_PX: Final = 1024
+_ICON: Final = Viewport(128, 128)
+_LARGEST_ICON_PX: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A rendered image.
+
+    Parameters
+    ----------
+    body
+        The encoded image.
+    media_type
+        What it is.
+    etag
+        Strong entity tag, without quotes: names content, frame, parameters and pipeline.
+    """
+
+    body: bytes
+    media_type: str
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """An image that is made when it is asked for.
+
+    Parameters
+    ----------
+    frame_number
+        1-based; None for an image that is not of one frame.
+    make
+        Makes it, or finds it made.
+    """
+
+    media_type: str
+    etag: str
+    frame_number: int | None
+    make: Callable[[], bytes]
+
+    def rendered(self) -> Rendered:
+        """Return the image.
+
+        Raises
+        ------
+        NotAcceptableError
+            If the installed decoders cannot read the frame.
+        """
+        return Rendered(self.make(), self.media_type, self.etag)
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Stored bytes that are shown as they are: a video or a document.
+
+    Parameters
+    ----------
+    section
+        Yields so many of them from an offset, in pieces.
+    """
+
+    length_bytes: int
+    section: Callable[[int, int], Iterator[bytes]]
+
+
+class Views:
+    """Shows instances.
+
+    Parameters
+    ----------
+    retrieve
+        Gives instances, frames and bulk data.
+    cache
+        What was made before.
+    submit
+        Has a job done; its refusals are the asker's.
+    source
+        Tells where the bytes of a frame are, and the transfer syntax they are in.
+    """
+
+    def __init__(
+        self,
+        retrieve: RetrieveService,
+        cache: BoundedCache,
+        submit: Callable[[Job], bytes],
+        source: Callable[[Pixels, int], tuple[FrameSource, str]],
+    ) -> None:
+        self._retrieve = retrieve
+        self._cache = cache
+        self._submit = submit
+        self._source = source
+
+    # -- what there is ---------------------------------------------------------------------
+
+    def subject(self, principal: Principal, ref: InstanceRef) -> Subject:
+        """Return what one instance can be shown as.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none that ``principal`` may see.
+        """
+        stored = self._retrieve.instance(principal, ref)
+        attributes: dict[str, Any]
+        table: FrameTable | None
+        try:
+            stored, attributes, table = self._retrieve.pixels(principal, ref)
+        except NotFoundError:  # it has no frames
+            attributes, table = self._retrieve.attributes(principal, ref), None
+        return subject_of(stored, attributes, table)
+
+    def stored(self, principal: Principal, ref: ResourceRef) -> list[StoredInstance]:
+        """Return the instances of a resource, in order.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none.
+        """
+        if isinstance(ref, InstanceRef):
+            return [self._retrieve.instance(principal, ref)]
+        found = list(self._retrieve.instances(principal, [ref]))
+        if not found:
+            raise NotFoundError("nothing is stored under this study or series")
+        return found
+
+    def representative(self, principal: Principal, found: Sequence[StoredInstance]) -> Subject:
+        """Return the instance that stands for a study or series.
+
+        The one in the middle of the first series whose middle has an image, else the first
+        that can be shown at all, else the first.
+        """
+        first_shown: Subject | None = None
+        for series in _by_series(found):
+            subject = self.subject(principal, _ref(series[len(series) // 2]))
+            if subject.pixels is not None:
+                return subject
+            if first_shown is None and subject.media_types:
+                first_shown = subject
+        return first_shown or self.subject(principal, _ref(found[0]))
+
+    def shown_as(
+        self,
+        principal: Principal,
+        found: Sequence[StoredInstance],
+        fits: Callable[[str], bool],
+    ) -> list[tuple[StoredInstance, str]]:
+        """Return those instances that can be shown as wanted, and as what.
+
+        Instances of one series, SOP class and transfer syntax are alike: one is looked at.
+
+        Parameters
+        ----------
+        fits
+            Whether a media type is wanted.
+        """
+        kinds: dict[tuple[str, str, str], str | None] = {}
+        shown = []
+        for stored in found:
+            kind = (
+                stored.series_instance_uid,
+                stored.sop_class_uid,
+                stored.transfer_syntax_uid,
+            )
+            if kind not in kinds:
+                types = self.subject(principal, _ref(stored)).media_types
+                kinds[kind] = next((name for name in types if fits(name)), None)
+            media_type = kinds[kind]
+            if media_type is not None:
+                shown.append((stored, media_type))
+        return shown
+
+    # -- images ----------------------------------------------------------------------------
+
+    def images(
+        self,
+        principal: Principal,
+        subject: Subject,
+        frame_numbers: Sequence[int],
+        options: RenderOptions,
+    ) -> list[Rendering]:
+        """Prepare to render frames (PS3.18 §10.4.1.1.3); nothing is decoded yet.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such frame.
+        NotAcceptableError
+            If it is no image.
+        InvalidRequestError
+            If the region asked for lies outside the image.
+        """
+        pixels = _require_image(subject)
+        _check_region(pixels, options)
+        for frame_number in frame_numbers:
+            stored_frame(pixels.table, frame_number)
+        reader = self._reader(principal, subject)
+
+        def making(frame_number: int, etag: str) -> Callable[[], bytes]:
+            def make() -> bytes:
+                return self._submit(self._job(pixels, reader, frame_number, options))
+
+            return lambda: self._cache.get_or_make(etag, make)
+
+        renderings = []
+        for frame_number in frame_numbers:
+            etag = _etag(subject, frame_number, options)
+            renderings.append(
+                Rendering(options.media_type, etag, frame_number, making(frame_number, etag))
+            )
+        return renderings
+
+    def animation(
+        self,
+        principal: Principal,
+        subject: Subject,
+        frame_numbers: Sequence[int],
+        options: RenderOptions,
+    ) -> Rendering:
+        """Prepare to render frames to one animated image (PS3.18 Table 8.7.4-1).
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such frame.
+        NotAcceptableError
+            If it is no image.
+        InvalidRequestError
+            If the region asked for lies outside the image.
+        """
+        pixels = _require_image(subject)
+        _check_region(pixels, options)
+        step = -(-len(frame_numbers) // MOST_ANIMATED_FRAMES)
+        shown = list(frame_numbers)[::step]
+        for frame_number in shown:
+            stored_frame(pixels.table, frame_number)
+        bounded = replace(options, viewport=_animated_viewport(pixels, options, len(shown)))
+        durations = [ms * step for ms in frame_durations(subject.attributes, shown)]
+        etag = _etag(subject, tuple(shown), (bounded, durations))
+        reader = self._reader(principal, subject)
+
+        def make() -> bytes:
+            jobs = (self._job(pixels, reader, number, bounded) for number in shown)
+            return self._submit(AnimationJob(tuple(jobs), tuple(durations)))
+
+        return Rendering(
+            options.media_type, etag, None, lambda: self._cache.get_or_make(etag, make)
+        )
+
+    def icon(
+        self, subject: Subject, media_type: RenderedMediaType, viewport: Viewport | None
+    ) -> Rendering:
+        """Prepare a picture that stands for an instance without image: its kind in letters."""
+        width, height = (viewport or _ICON).size(1, 1)
+        job = IconJob(
+            subject.label,
+            min(width, _LARGEST_ICON_PX),
+            min(height, _LARGEST_ICON_PX),
+            media_type,
+        )
+        etag = hashlib.blake2s(f"{job!r}/{_PIPELINE_VERSION}".encode(), digest_size=16)
+        key = etag.hexdigest()
+
+        def make() -> bytes:
+            return self._cache.get_or_make(key, lambda: self._submit(job))
+
+        return Rendering(media_type, key, None, make)
+
+    def _reader(self, principal: Principal, subject: Subject) -> PresentationReader:
+        return PresentationReader(
+            subject.attributes, lambda path: self._bulk_value(principal, subject, path)
+        )
+
+    def _job(
+        self,
+        pixels: Pixels,
+        reader: PresentationReader,
+        frame_number: int,
+        options: RenderOptions,
+    ) -> RenderJob:
+        source, transfer_syntax_uid = self._source(pixels, frame_number)
+        return RenderJob(
+            source=source,
+            description=pixels.description,
+            transfer_syntax_uid=transfer_syntax_uid,
+            presentation=reader.frame(frame_number - 1, options),
+            options=options,
+        )
+
+    # -- what is shown as it is, and reports -----------------------------------------------
+
+    def video(self, principal: Principal, subject: Subject) -> Content:
+        """Return a stored video (PS3.18 §8.7.2)."""
+        bulk = self._retrieve.bulk_data(principal, subject.ref, "7FE00010")
+        return self._content(bulk, bulk.length_bytes)
+
+    def document(self, principal: Principal, subject: Subject) -> Content:
+        """Return an encapsulated document without the byte that pads it (PS3.3 §C.24.2).
+
+        Raises
+        ------
+        NotAcceptableError
+            If there is nothing in it.
+        """
+        attributes = subject.attributes
+        if "InlineBinary" in attributes[DOCUMENT]:
+            whole = binary(attributes, DOCUMENT, lambda _: b"")
+            length = document_length(attributes, len(whole), whole[-1:])
+            return Content(length, lambda start, count: iter((whole[start : start + count],)))
+        try:
+            bulk = self._retrieve.bulk_data(principal, subject.ref, DOCUMENT)
+        except NotFoundError as error:
+            raise NotAcceptableError("the encapsulated document is empty") from error
+        size = bulk.length_bytes
+        last = b"".join(self._retrieve.bulk_chunks(bulk, offset=size - 1, length=1))
+        return self._content(bulk, document_length(attributes, size, last))
+
+    def report(self, subject: Subject, media_type: str, charset: str, link: Link) -> bytes:
+        """Return a structured report as a page, XML or plain text (PS3.18 §8.7.4).
+
+        Raises
+        ------
+        NotAcceptableError
+            If ``charset`` lacks characters that plain text needs.
+        """
+        return write_report(read_report(subject.attributes), media_type, charset, link)
+
+    def _content(self, bulk: StoredBulk, length: int) -> Content:
+        def section(offset: int, count: int) -> Iterator[bytes]:
+            return self._retrieve.bulk_chunks(bulk, offset=offset, length=count)
+
+        return Content(length, section)
+
+    def _bulk_value(self, principal: Principal, subject: Subject, path: str) -> bytes:
+        bulk = self._retrieve.bulk_data(principal, subject.ref, path)
+        return b"".join(self._retrieve.bulk_chunks(bulk))
+
+
+def _require_image(subject: Subject) -> Pixels:
+    if subject.pixels is None:
+        available = ", ".join(subject.media_types) or "application/dicom, as stored"
+        raise NotAcceptableError(
+            f"this instance ({subject.what}) has no image that can be rendered; "
+            f"available: {available}"
+        )
+    return subject.pixels
+
+
+def _check_region(pixels: Pixels, options: RenderOptions) -> None:
+    if options.viewport is not None:
+        described = pixels.description
+        options.viewport.region.box(described.columns, described.rows)
+
+
+def _animated_viewport(pixels: Pixels, options: RenderOptions, count: int) -> Viewport:
+    """Return the viewport that keeps all frames together within what a worker can hold."""
+    asked = options.viewport or Viewport()
+    columns, rows = pixels.description.columns, pixels.description.rows
+    left, top, right, bottom = asked.region.box(columns, rows)
+    width, height = asked.size(right - left, bottom - top)
+    side = int((MAX_VIEWPORT_AREA_PX / max(count, 1)) ** 0.5)
+    limit = side if options.viewport else min(side, _ANIMATED_SIDE_PX)
+    if max(width, height) <= limit:
+        return asked
+    return replace(asked, width=min(width, limit), height=min(height, limit))
+
+
+def _by_series(found: Sequence[StoredInstance]) -> list[list[StoredInstance]]:
+    series: dict[str, list[StoredInstance]] = {}
+    for stored in found:
+        series.setdefault(stored.series_instance_uid, []).append(stored)
+    return list(series.values())
+
+
+def _ref(stored: StoredInstance) -> InstanceRef:
+    return InstanceRef(
+        stored.study_instance_uid, stored.series_instance_uid, stored.sop_instance_uid
+    )
+
+
+def _etag(subject: Subject, frames: object, parameters: object) -> str:
+    named = f"{subject.stored.digest.hex()}/{frames!r}/{parameters!r}/{_PIPELINE_VERSION}"
+    return hashlib.blake2s(named.encode(), digest_size=16).hexdigest()
