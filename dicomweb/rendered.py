@@ -1,154 +1,245 @@
-"""WADO-RS: rendered images and thumbnails (PS3.18 §10.4.1.1.3, §10.4.1.1.4)."""
+"""WADO-RS: rendered resources and thumbnails (PS3.18 §10.4.1.1.3, §10.4.1.1.4)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
+from http import HTTPStatus
+from itertools import chain
 from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from archive.dicom.transfer_syntax import transfer_syntax
-from archive.errors import InvalidRequestError, NotAcceptableError, NotFoundError
+from archive.errors import NotAcceptableError
 from archive.identity import InstanceRef
-from archive.lifecycle.service import describe
-from archive.render.options import (
-    RENDERED_MEDIA_TYPES,
-    RenderedMediaType,
-    RenderOptions,
-    Viewport,
-    parse_quality,
-    parse_viewport,
-    parse_window,
+from archive.log import get_logger
+from archive.render.options import RENDERED_MEDIA_TYPES, RenderedMediaType, Viewport
+from archive.render.subject import REPORT_TYPES, Subject
+from archive.retrieve.values import StoredInstance
+from dicomweb.accept import MediaType
+from dicomweb.conditional import Validators, strong_etag
+from dicomweb.context import (
+    archive_of,
+    base_url,
+    instance_url,
+    principal_of,
+    ref_of,
+    resource_of,
 )
-from archive.retrieve.values import StoredBulk, StoredInstance
-from dicomweb.conditional import strong_etag
-from dicomweb.context import archive_of, instance_url, principal_of, ref_of, resource_of
-from dicomweb.negotiation import accepted
-from dicomweb.parts import Part, single_response
-from dicomweb.responses import not_modified
+from dicomweb.negotiation import MULTIPART, Offer, choose, part_kind
+from dicomweb.parts import REVALIDATE, Envelope, Part, streamed_parts
+from dicomweb.rendering_parameters import (
+    Asked,
+    frame_numbers,
+    rendered_options,
+    thumbnail_options,
+)
+from dicomweb.showing import (
+    CACHE,
+    GIF,
+    Shown,
+    animation_of,
+    answer,
+    image_part,
+    refusal,
+    show,
+    with_notes,
+)
 
-_CACHE: Final = "private, max-age=3600"
+logger = get_logger(__name__)
 _THUMBNAIL: Final = Viewport(width=128, height=128)
-_DOCUMENT: Final = "00420011"
-_DOCUMENT_TYPE: Final = "00420012"
+# What parts of a whole study or series may be: anything an instance is rendered as.
+_PART_TYPES: Final = (*RENDERED_MEDIA_TYPES, *REPORT_TYPES)
+_ANY: Final = "*/*"
 
 
 def retrieve_rendered(request: Request) -> Response:
-    """Return a frame as an image, or a video or document as it is."""
-    stored = _representative(request)
-    return _other_content(request, stored) or _image(request, stored, _options(request, None))
+    """Return what a resource looks like: images, video, documents, pages."""
+    asked = rendered_options(request)
+    ref = resource_of(request)
+    views, principal = archive_of(request).render.views, principal_of(request)
+    if not isinstance(ref, InstanceRef):
+        return _several(request, views.stored(principal, ref), asked)
+    frames = request.path_params.get("frames")
+    numbers = None if frames is None else frame_numbers(frames)
+    return _one(request, views.subject(principal, ref), numbers, asked)
+
+
+# -- one instance ------------------------------------------------------------------------------
+
+
+def _one(
+    request: Request, subject: Subject, frames: list[int] | None, asked: Asked
+) -> Response:
+    """Answer for an instance, or some frames of it."""
+    several = frames is not None and len(frames) > 1
+
+    def candidates(range_: MediaType) -> list[Offer]:
+        parts = _parts(range_, subject.media_types)
+        # Several frames are one image only where they are shown one after another.
+        types = (GIF,) * (subject.pixels is not None) if several else subject.media_types
+        singles = _singles(range_, types)
+        return parts + singles if several else singles + parts
+
+    def make(offer: Offer) -> Response:
+        if offer.multipart:
+            every = None
+            if subject.pixels is not None:
+                every = frames or list(range(1, subject.number_of_frames + 1))
+            return _multipart(
+                request, show(request, subject, offer.media_type, asked, every), asked
+            )
+        if several:
+            return answer(request, animation_of(request, subject, frames or [], asked), asked)
+        return answer(
+            request, show(request, subject, offer.media_type, asked, frames)[0], asked
+        )
+
+    if not subject.media_types:
+        raise refusal(subject)
+    return choose(request, candidates, make, offered=_offered(subject.media_types, several))
+
+
+def _singles(range_: MediaType, types: Sequence[str]) -> list[Offer]:
+    return [Offer(False, name) for name in types if range_.covers(name.lower())]
+
+
+def _parts(range_: MediaType, types: Sequence[str]) -> list[Offer]:
+    if not range_.name.startswith(("multipart/", "*/")) or not range_.covers(MULTIPART):
+        return []
+    kind = MediaType(part_kind(range_))
+    return [Offer(True, name) for name in types if kind.covers(name.lower())]
+
+
+def _offered(types: Sequence[str], several: bool) -> list[str]:
+    multiparts = [f'{MULTIPART}; type="{name}"' for name in types]
+    return multiparts if several else [*types, *multiparts]
+
+
+def _multipart(request: Request, shown: Sequence[Shown], asked: Asked) -> Response:
+    media_type = shown[0].media_type
+    etags = (one.validators.etag for one in shown)
+    etag = strong_etag("rendered", base_url(request), *etags)
+    # The first is made before the answer begins, so that a refusal still can be one.
+    first = shown[0].make()
+    parts = chain((first,), (one.make() for one in shown[1:]))
+    validators = Validators(etag, shown[0].validators.modified)
+    envelope = Envelope(validators, cache=CACHE)
+    response = streamed_parts(request, lambda: parts, media_type, envelope)
+    return with_notes(response, media_type, asked.warnings)
+
+
+# -- studies and series ------------------------------------------------------------------------
+
+
+def _several(request: Request, found: Sequence[StoredInstance], asked: Asked) -> Response:
+    """Answer for a study or series: every instance, or the one that stands for them."""
+    representative: list[Subject] = []
+
+    def subject() -> Subject:
+        if not representative:
+            views, principal = archive_of(request).render.views, principal_of(request)
+            representative.append(views.representative(principal, found))
+        return representative[0]
+
+    def candidates(range_: MediaType) -> list[Offer]:
+        offers: list[Offer] = []
+        if range_.name.startswith(("multipart/", "*/")) and range_.covers(MULTIPART):
+            offers.append(Offer(True, part_kind(range_)))
+        if not range_.name.startswith("multipart/"):
+            offers += _singles(range_, subject().media_types)
+        return offers
+
+    def make(offer: Offer) -> Response:
+        if offer.multipart:
+            return _all_of(request, found, offer.media_type, asked)
+        return answer(request, show(request, subject(), offer.media_type, asked)[0], asked)
+
+    offered = [f'{MULTIPART}; type="{name}"' for name in _PART_TYPES]
+    return choose(request, candidates, make, offered=[*offered, *RENDERED_MEDIA_TYPES])
+
+
+def _all_of(
+    request: Request, found: Sequence[StoredInstance], kind: str, asked: Asked
+) -> Response:
+    """Return a part for each instance that is shown as ``kind``, in order; 206: not for all."""
+    views, principal = archive_of(request).render.views, principal_of(request)
+    range_ = MediaType(kind)
+    shown = views.shown_as(principal, found, lambda name: range_.covers(name.lower()))
+    digests = (stored.digest.hex() for stored, _ in shown)
+    named = (kind, asked.options, base_url(request), request.headers.get("accept-charset"))
+    validators = Validators(strong_etag(*named, request.url.query, *digests))
+    parts = _made(_each(request, shown, asked))
+    first = next(parts, None)
+    if first is None:
+        raise NotAcceptableError(f"no instance of this resource is rendered as {kind}")
+    missing = len(found) - len(shown)
+    notes = [f"{missing} of {len(found)} instances are not rendered as {kind}"] * (missing > 0)
+    envelope = Envelope(
+        validators,
+        cache=REVALIDATE,
+        status=HTTPStatus.PARTIAL_CONTENT if missing else HTTPStatus.OK,
+    )
+    media_type = first.content_type.partition(";")[0]
+    response = streamed_parts(request, lambda: chain((first,), parts), media_type, envelope)
+    return with_notes(response, media_type, [*asked.warnings, *notes])
+
+
+def _each(
+    request: Request, shown: Sequence[tuple[StoredInstance, str]], asked: Asked
+) -> Iterator[Callable[[], Part]]:
+    views, principal = archive_of(request).render.views, principal_of(request)
+    for stored, media_type in shown:
+        subject = views.subject(principal, ref_of(stored))
+        if media_type in subject.media_types:
+            yield show(request, subject, media_type, asked)[0].make
+
+
+def _made(shown: Iterator[Callable[[], Part]]) -> Iterator[Part]:
+    for make in shown:
+        try:
+            part = make()
+        except NotAcceptableError as error:
+            # The others can be shown all the same.
+            logger.info("render.skipped", extra={"reason": str(error)})
+        else:
+            yield part
+
+
+# -- thumbnails --------------------------------------------------------------------------------
 
 
 def retrieve_thumbnail(request: Request) -> Response:
-    """Return a small image of the resource."""
-    return _image(request, _representative(request), _options(request, _THUMBNAIL))
-
-
-def _representative(request: Request) -> StoredInstance:
-    """Return the instance that stands for the resource: of a series the one in the middle."""
+    """Return one small image of a resource: of what has no image, its kind in letters."""
+    options = thumbnail_options(request)
     ref = resource_of(request)
-    archive, principal = archive_of(request), principal_of(request)
-    if isinstance(ref, InstanceRef):
-        return archive.retrieve.instance(principal, ref)
-    found = list(archive.retrieve.instances(principal, [ref]))
-    if not found:
-        raise NotFoundError(f"nothing is stored under {describe(ref)}")
-    for series in _by_series(found):
-        if any(
-            stored.number_of_frames or _has_pixels(request, stored) for stored in series[:1]
-        ):
-            return series[len(series) // 2]
-    return found[0]
+    views, principal = archive_of(request).render.views, principal_of(request)
+    frames = request.path_params.get("frames")
+    numbers = None if frames is None else frame_numbers(frames)
+    found = views.stored(principal, ref)
+    subject = views.representative(principal, found)
+
+    def candidates(range_: MediaType) -> list[Offer]:
+        return _singles(range_, RENDERED_MEDIA_TYPES)
+
+    def make(offer: Offer) -> Response:
+        media_type = _image_type(offer.media_type)
+        if subject.pixels is None and numbers is None:
+            rendering = views.icon(subject, media_type, options.viewport)
+        else:
+            number = numbers[0] if numbers else subject.representative_frame
+            small = replace(
+                options, media_type=media_type, viewport=options.viewport or _THUMBNAIL
+            )
+            rendering = views.images(principal, subject, [number], small)[0]
+        location = f"{instance_url(request, subject.ref)}/thumbnail"
+        validators = Validators(f'"{rendering.etag}"', subject.stored.received_at)
+        make_part = partial(image_part, rendering, location)
+        shown = Shown(media_type, location, validators, make_part)
+        return answer(request, shown, Asked(options))
+
+    return choose(request, candidates, make, offered=RENDERED_MEDIA_TYPES)
 
 
-def _by_series(found: list[StoredInstance]) -> list[list[StoredInstance]]:
-    series: dict[str, list[StoredInstance]] = {}
-    for stored in found:
-        series.setdefault(stored.series_instance_uid, []).append(stored)
-    return list(series.values())
-
-
-def _has_pixels(request: Request, stored: StoredInstance) -> bool:
-    try:
-        archive_of(request).retrieve.pixels(principal_of(request), ref_of(stored))
-    except NotFoundError:
-        return False
-    return True
-
-
-def _image(request: Request, stored: StoredInstance, options: RenderOptions) -> Response:
-    number = _frame_number(request)
-    rendered = archive_of(request).render.render(
-        principal_of(request), ref_of(stored), number, options
-    )
-    etag = f'"{rendered.etag}"'
-    headers = {
-        "ETag": etag,
-        "Cache-Control": _CACHE,
-        "Vary": "Accept",
-        "Content-Location": instance_url(request, ref_of(stored)) + "/rendered",
-    }
-    if not_modified(request, etag):
-        return Response(status_code=304, headers=headers)
-    return Response(rendered.body, media_type=rendered.media_type, headers=headers)
-
-
-def _frame_number(request: Request) -> int | None:
-    text = request.path_params.get("frames")
-    if text is None:
-        return None
-    if not text.isdigit() or int(text) < 1:
-        raise InvalidRequestError(
-            f"frame {text[:80]!r}: one frame is rendered at a time, expected its number from 1"
-        )
-    return int(text)
-
-
-def _options(request: Request, viewport: Viewport | None) -> RenderOptions:
-    asked = request.query_params
-    if "viewport" in asked:
-        viewport = parse_viewport(asked["viewport"])
-    return RenderOptions(
-        media_type=_media_type(request),
-        quality=parse_quality(asked["quality"]) if "quality" in asked else None,
-        window=parse_window(asked["window"]) if "window" in asked else None,
-        viewport=viewport,
-    )
-
-
-def _media_type(request: Request) -> RenderedMediaType:
-    for wanted in accepted(request):
-        for offered in RENDERED_MEDIA_TYPES:
-            if wanted.covers(offered):
-                return offered
-    raise NotAcceptableError(f"rendered images are {', '.join(RENDERED_MEDIA_TYPES)}")
-
-
-# -- what is shown as it is --------------------------------------------------------------------
-
-
-def _other_content(request: Request, stored: StoredInstance) -> Response | None:
-    """Return a stored video or document; None for images."""
-    archive, principal, ref = archive_of(request), principal_of(request), ref_of(stored)
-    if transfer_syntax(stored.transfer_syntax_uid).video:
-        bulk = archive.retrieve.bulk_data(principal, ref, "7FE00010")
-        return _as_it_is(request, stored, bulk.media_type, bulk)
-    if stored.number_of_frames is not None:
-        return None
-    attributes = archive.retrieve.attributes(principal, ref)
-    if _DOCUMENT not in attributes:
-        return None
-    values = attributes.get(_DOCUMENT_TYPE, {}).get("Value") or ["application/octet-stream"]
-    bulk = archive.retrieve.bulk_data(principal, ref, _DOCUMENT)
-    return _as_it_is(request, stored, str(values[0]), bulk)
-
-
-def _as_it_is(
-    request: Request, stored: StoredInstance, media_type: str, bulk: StoredBulk
-) -> Response:
-    if not any(wanted.covers(media_type) for wanted in accepted(request)):
-        raise NotAcceptableError(f"this instance is rendered as {media_type}")
-    chunks: partial[Iterator[bytes]] = partial(archive_of(request).retrieve.bulk_chunks, bulk)
-    location = instance_url(request, ref_of(stored)) + "/rendered"
-    part = Part(media_type, location, bulk.length_bytes, chunks)
-    return single_response(request, part, strong_etag(stored.digest.hex(), "rendered"))
+def _image_type(name: str) -> RenderedMediaType:
+    return next(known for known in RENDERED_MEDIA_TYPES if known == name)

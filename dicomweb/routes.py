@@ -26,6 +26,7 @@ from dicomweb.qido import count_handler, search_handler
 from dicomweb.rendered import retrieve_rendered, retrieve_thumbnail
 from dicomweb.resources import Operation, Resource
 from dicomweb.stow import store_instances
+from dicomweb.uri import URI_PATH, retrieve_by_uri
 from dicomweb.viewer import VIEWER_PATH, viewer_file, viewer_redirect
 from dicomweb.wado import retrieve_instances
 
@@ -102,6 +103,9 @@ _API: Final = [
     _described("/api/changes/latest", get=Operation(latest_change, "changes-latest")),
 ]
 
+# §9 URI
+_BY_URI: Final = [Resource(URI_PATH, get=Operation(retrieve_by_uri, "uri"))]
+
 _OPERATED: Final = [
     _described("/", get=Operation(index_page, "page")),
     Resource("/health/live", get=Operation(live, "health")),
@@ -114,4 +118,4 @@ _VIEWER: Final = [
     Resource(VIEWER_PATH + "/{path:path}", get=Operation(viewer_file, "viewer")),
 ]
 
-ROUTES: Final = [*_SEARCHED, *_RETRIEVED, *_API, *_OPERATED, *_VIEWER]
+ROUTES: Final = [*_SEARCHED, *_RETRIEVED, *_BY_URI, *_API, *_OPERATED, *_VIEWER]

@@ -53,7 +53,7 @@ def retrieve_instances(request: Request) -> Response:
             # Instances as octet-stream are their bulk data (PS3.18 Table 10.4.4-1).
             return retrieve_all(request, ref, pixels_only=False)
         if single:
-            return _one(request, next(found()), offer)
+            return answer_with_instance(request, next(found()), offer)
         return _many(request, ref, found, offer)
 
     return choose(
@@ -75,7 +75,14 @@ def _find(request: Request, ref: ResourceRef) -> Callable[[], Iterator[StoredIns
 # -- one instance ------------------------------------------------------------------------------
 
 
-def _one(request: Request, stored: StoredInstance, offer: Offer) -> Response:
+def answer_with_instance(request: Request, stored: StoredInstance, offer: Offer) -> Response:
+    """Answer with one instance.
+
+    Raises
+    ------
+    NotAcceptableError
+        If it cannot be had as ``offer`` says.
+    """
     planned = _plan(request, stored, offer, alone=True)
     part = _part(request, stored, planned)
     base = "" if offer.media_type == DICOM and not offer.multipart else base_url(request)

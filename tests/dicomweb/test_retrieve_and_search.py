@@ -202,7 +202,7 @@ def test_rendered_is_the_files_own_window_of_the_grey_values(loaded):
 @pytest.mark.parametrize(
     ("query", "status"),
     [
-        ("window=1,2", 200),
+        ("window=1,2", 400),
         ("window=x", 400),
         ("window=1,0,linear", 400),
         ("viewport=64,64", 200),
