@@ -104,7 +104,7 @@ _API: Final = [
 ]
 
 # §9 URI
-_BY_URI: Final = [Resource(URI_PATH, get=Operation(retrieve_by_uri, "uri"))]
+_BY_URI: Final = [_described(URI_PATH, get=Operation(retrieve_by_uri, "uri"))]
 
 _OPERATED: Final = [
     _described("/", get=Operation(index_page, "page")),
