@@ -30,14 +30,24 @@ _BY_NUMBER: Final = {
     "149": "euc_kr",
     "58": "gb2312",
 }
-_BY_NAME: Final = {"GB18030": "gb18030", "GBK": "gbk", "GB2312": "gb2312"}
-# Escape sequences (Tables C.12-3, C.12-4) to codecs; Python reads those of ISO-2022-JP itself.
-_ESCAPES: Final = {
+_BY_NAME: Final = {
+    "GB18030": "gb18030",
+    "GBK": "gbk",
+    "GB2312": "gb2312",
+    "UTF-8": "utf_8",
+    "UTF8": "utf_8",
+}
+# What an escape sequence puts where (PS3.3 Tables C.12-3, C.12-4): characters of seven bits
+# into G0, of eight into G1.
+_G0: Final = {
     b"\x1b(B": "ascii",
-    b"\x1b-A": "latin_1",
-    b"\x1b)I": "shift_jis",
     b"\x1b(J": "shift_jis",
     b"\x1b$B": "iso2022_jp",
+    b"\x1b$@": "iso2022_jp",
+    b"\x1b$(D": "iso2022_jp_2",
+}
+_G1: Final = {
+    b"\x1b-A": "latin_1",
     b"\x1b-B": "iso8859_2",
     b"\x1b-C": "iso8859_3",
     b"\x1b-D": "iso8859_4",
@@ -48,15 +58,20 @@ _ESCAPES: Final = {
     b"\x1b-M": "iso8859_9",
     b"\x1b-b": "iso8859_15",
     b"\x1b-T": "tis_620",
-    b"\x1b$(D": "iso2022_jp_2",
+    b"\x1b)I": "shift_jis",
     b"\x1b$)C": "euc_kr",
     b"\x1b$)A": "gb2312",
 }
-_SELF_ESCAPING: Final = frozenset({"iso2022_jp", "iso2022_jp_2"})
-_ESCAPE = re.compile(rb"(\x1b(?:\$\([A-Z]|\$\)[A-Z]|\$[A-Z]|[()\-][A-Za-z]))")
+# Two bytes a character in G0: what looks like a delimiter there is half of one.
+_TWO_BYTES: Final = {"iso2022_jp": b"\x1b$B", "iso2022_jp_2": b"\x1b$(D"}
+# These fill all eight bits and know no escape sequences (PS3.3 §C.12.1.1.2).
+_WITHOUT_EXTENSIONS: Final = frozenset({"utf_8", "gb18030", "gbk"})
+_ESCAPE = re.compile(rb"(\x1b(?:\$\([A-Z]|\$\)[A-Z]|\$[@A-Z]|[()\-][A-Za-z]))")
 _TERM = re.compile(r"ISO[ _-]?(?:2022[ _-]?)?IR[ _-]?(\d+)")
+_RUNS = re.compile(rb"[\x00-\x7f]+|[\x80-\xff]+")
 _NAME_DELIMITERS = re.compile(rb"[\^=\\\r\n\t\f]")
 _TEXT_DELIMITERS = re.compile(rb"[\\\r\n\t\f]")
+_LINE_ENDS = re.compile(rb"[\r\n\f]")
 
 
 def codec_of(term: str) -> str | None:
@@ -83,13 +98,11 @@ def decoder(terms: tuple[str, ...]) -> Decoder:
     codec cannot decode becomes U+FFFD, and is reported.
     """
     codecs = [codec for term in terms if (codec := codec_of(term)) is not None] or ["ascii"]
-    first = codecs[0]
-    if first in _SELF_ESCAPING:
-        first = "ascii"
+    first = "ascii" if codecs[0] in _TWO_BYTES else codecs[0]
 
     def decode(raw: bytes, is_name: bool) -> tuple[str, bool]:
-        if b"\x1b" in raw:
-            return _decode_escaped(raw, first, is_name=is_name)
+        if b"\x1b" in raw and first not in _WITHOUT_EXTENSIONS:
+            return _decode_extended(raw, first, is_name=is_name)
         return _decode(raw, first)
 
     return decode
@@ -100,29 +113,40 @@ def _decode(raw: bytes, codec: str) -> tuple[str, bool]:
         return raw.decode(codec), True
     except UnicodeDecodeError:
         pass
+    if codec != "ascii":
+        return raw.decode(codec, "replace"), False
     try:
         # Undeclared UTF-8 is what most bytes outside the declared set turn out to be.
-        return (
-            raw.decode("utf_8") if codec == "ascii" else raw.decode(codec, "replace")
-        ), False
+        return raw.decode("utf_8"), False
     except UnicodeDecodeError:
-        return raw.decode("ascii", "replace"), False
+        return raw.decode("latin_1"), False  # and what is none, Latin-1
 
 
-def _decode_escaped(raw: bytes, first: str, *, is_name: bool) -> tuple[str, bool]:
+def _decode_extended(raw: bytes, first: str, *, is_name: bool) -> tuple[str, bool]:
+    """Decode text with escape sequences (PS3.5 §6.1.2.5, ISO/IEC 2022)."""
     delimiters = _NAME_DELIMITERS if is_name else _TEXT_DELIMITERS
-    parts = _ESCAPE.split(raw)
-    text, whole = _decode(parts[0], first)
-    decoded = [text]
-    for escape, fragment in zip(parts[1::2], parts[2::2], strict=True):
-        codec = _ESCAPES.get(escape)
-        # A delimiter ends the reach of an escape sequence (PS3.5 §6.1.2.5.3).
-        cut = delimiters.search(fragment) if codec != "iso2022_jp" else None
-        reach = fragment if cut is None else fragment[: cut.start()]
-        rest = b"" if cut is None else fragment[cut.start() :]
-        for piece, its_codec in ((reach, codec or first), (rest, first)):
-            prefix = escape if its_codec in _SELF_ESCAPING else b""
-            text, ok = _decode(prefix + piece, its_codec)
-            whole = whole and ok and codec is not None
-            decoded.append(text)
-    return "".join(decoded), whole
+    g0, g1 = initial = ("shift_jis" if first == "shift_jis" else "ascii", first)
+    decoded: list[tuple[str, bool]] = []
+    for index, part in enumerate(_ESCAPE.split(raw)):
+        if index % 2:  # an escape sequence
+            g0, g1 = _G0.get(part, g0), _G1.get(part, g1)
+            decoded.append(("", part in _G0 or part in _G1))
+        else:
+            # A delimiter ends the reach of an escape sequence (PS3.5 §6.1.2.5.3).
+            ends = _LINE_ENDS if g0 in _TWO_BYTES else delimiters
+            cut = ends.search(part)
+            reach = len(part) if cut is None else cut.start()
+            decoded += _decode_runs(part[:reach], g0, g1)
+            if cut is not None:
+                g0, g1 = initial
+                decoded += _decode_runs(part[reach:], g0, g1)
+    return "".join(text for text, _ in decoded), all(whole for _, whole in decoded)
+
+
+def _decode_runs(raw: bytes, g0: str, g1: str) -> list[tuple[str, bool]]:
+    if g0 == "ascii" and g1 != "ascii":
+        return [_decode(raw, g1)]  # each of these has ASCII below
+    return [
+        _decode(run, g1) if run[0] & 0x80 else _decode(_TWO_BYTES.get(g0, b"") + run, g0)
+        for run in _RUNS.findall(raw)
+    ]

@@ -209,10 +209,10 @@ class Walker(DataSetReader):
         try:
             items, _ = self._items(element, after, scope, implicit=implicit)
         except InvalidInstanceError:
-            if element.vr != "UN":
+            if element.vr != "UN" and (not scope.implicit or public_vr(element.tag) == "SQ"):
                 raise
             del self._bulk[mark:]  # it is no sequence after all: bytes of unknown meaning
-            self._take_value(element, scope, into)
+            self._take_value(element._replace(vr="UN"), scope, into)
             return
         into[key] = {"vr": "SQ", "Value": items} if items else {"vr": "SQ"}
 
