@@ -87,20 +87,16 @@ class Watched:
 
 
 @contextlib.contextmanager
-def browser() -> Iterator:
+def browser(playwright, *flags: str) -> Iterator:
     """A headless Chromium, Debian's: nothing is downloaded."""
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="NOT TESTED: playwright is not installed"
-    )
     program = shutil.which("chromium")
     if program is None:
         pytest.skip("NOT TESTED: no chromium on this machine (Debian: apt install chromium)")
-    with playwright.sync_playwright() as started:
-        launched = started.chromium.launch(executable_path=program, args=list(_FLAGS))
-        try:
-            yield launched
-        finally:
-            launched.close()
+    launched = playwright.chromium.launch(executable_path=program, args=[*_FLAGS, *flags])
+    try:
+        yield launched
+    finally:
+        launched.close()
 
 
 @contextlib.contextmanager

@@ -27,7 +27,17 @@ def viewer_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def chromium():
+def playwright():
+    """What drives browsers."""
+    driver = pytest.importorskip(
+        "playwright.sync_api", reason="NOT TESTED: playwright is not installed"
+    )
+    with driver.sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def chromium(playwright):
     """A headless browser."""
-    with browser() as launched:
+    with browser(playwright) as launched:
         yield launched
