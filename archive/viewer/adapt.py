@@ -24,6 +24,11 @@ _MICROSCOPY: Final = b"browserImportFunction('/dicom-microscopy-viewer/"
 _FOUND_MICROSCOPY: Final = (
     b"browserImportFunction(window.PUBLIC_URL + 'dicom-microscopy-viewer/"
 )
+# Stops service workers that former versions started here; where there are none for want of TLS,
+# it fails.
+_WORKER_SCRIPT: Final = re.compile(
+    rb"<script [^>]*\bsrc=\"/init-service-worker\.js\"[^>]*></script>"
+)
 _PAGE_PATH: Final = re.compile(rb'\b(href|src|content|PUBLIC_URL)="/(?!/)')
 _STYLE_PATH: Final = re.compile(rb"url\((['\"]?)/(?!/)")
 _MANIFEST_PATH: Final = re.compile(rb'"/(?!/)')
@@ -37,6 +42,7 @@ _LEFT_OUT: Final = frozenset(
         "app-config.js",
         "es6-shim.min.js",
         "google.js",
+        "init-service-worker.js",
         "oidc-client.min.js",
         "polyfill.min.js",
         "serve.json",
@@ -60,7 +66,8 @@ def adapt(name: str, content: bytes) -> bytes:
         If the page is not made as it was when this was written.
     """
     if name == PAGE:
-        changed, count = _PAGE_PATH.subn(rb'\1="' + ROOT_MARK.encode(), content)
+        changed = _WORKER_SCRIPT.sub(b"", content)
+        changed, count = _PAGE_PATH.subn(rb'\1="' + ROOT_MARK.encode(), changed)
         if not count:
             raise ViewerError(f"{PAGE} of this viewer names no path: it cannot be adapted")
         return changed

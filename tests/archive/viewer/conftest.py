@@ -15,6 +15,7 @@ FILES = {
     "package/dist/index.html": (
         b'<script>window.PUBLIC_URL="/"</script><link href="/assets/icon.png">'
         b'<script src="/app.bundle.0123456789abcdef.js"></script>'
+        b'<script rel="preload" type="module" src="/init-service-worker.js"></script>'
         b'<a href="//elsewhere.example/"></a>'
     ),
     "package/dist/app.bundle.0123456789abcdef.js": (
@@ -29,6 +30,7 @@ FILES = {
     "package/dist/app-config.js": b"window.config = {}",
     "package/dist/app.bundle.js.map": b"{}",
     "package/dist/ort/ort.js": b"large",
+    "package/dist/init-service-worker.js": b"navigator.serviceWorker",
     "package/dist/sw.js": b"importScripts('https://elsewhere.example/')",
 }
 

@@ -65,6 +65,12 @@ def test_the_page_has_a_mark_where_its_path_goes_and_other_hosts_stay(installed)
     assert 'href="//elsewhere.example/"' in page
 
 
+def test_the_page_starts_no_script_about_service_workers(installed):
+    page = (installed.folder / "index.html").read_text()
+    assert "service-worker" not in page
+    assert page.count("<script") == 2
+
+
 def test_what_is_worth_it_is_also_there_compressed(installed):
     for name in ("app.bundle.0123456789abcdef.js", "0ddf166f7a343eda.wasm"):
         assert installed.files[name].compressed
