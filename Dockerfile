@@ -1,4 +1,9 @@
 # syntax=docker/dockerfile:1
+# The viewer as it was published; `fileroom viewer install` below compares its checksum.
+FROM node:22-slim AS viewer
+WORKDIR /viewer
+RUN npm pack --ignore-scripts @ohif/app@3.13.2
+
 FROM python:3.12-slim AS build
 WORKDIR /src
 RUN python -m venv /opt/fileroom
@@ -8,13 +13,17 @@ COPY dimse dimse
 COPY dicomweb dicomweb
 COPY storage storage
 RUN /opt/fileroom/bin/pip install --no-cache-dir --disable-pip-version-check ".[postgresql,codecs]"
+COPY --from=viewer /viewer/*.tgz /tmp/viewer.tgz
+RUN FILEROOM_VIEWER__FOLDER=/opt/viewer /opt/fileroom/bin/fileroom viewer install --file /tmp/viewer.tgz
 
 FROM python:3.12-slim
 RUN useradd --system --uid 10001 --home-dir /data --shell /usr/sbin/nologin fileroom \
  && install -d -o fileroom -g fileroom /data
 COPY --from=build /opt/fileroom /opt/fileroom
+COPY --from=build /opt/viewer /opt/viewer
 ENV PATH=/opt/fileroom/bin:$PATH \
     FILEROOM_ARCHIVE__DATA_DIR=/data \
+    FILEROOM_VIEWER__FOLDER=/opt/viewer \
     FILEROOM_HTTP__HOST=0.0.0.0 \
     FILEROOM_DIMSE__HOST=0.0.0.0
 # Beyond loopback the archive starts only when what strangers may do is written out:

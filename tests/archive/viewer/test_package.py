@@ -3,6 +3,7 @@
 import pytest
 
 from archive.viewer.package import OHIF, ViewerError, check_integrity, fetch
+from tests.conftest import REPOSITORY
 
 
 @pytest.fixture
@@ -70,3 +71,8 @@ def test_a_checksum_is_over_every_byte(package, tmp_path):
     altered.write_bytes(content)
     with pytest.raises(ViewerError, match=r"altered\.tgz is not @example/viewer@1\.2\.3"):
         check_integrity(altered, wanted)
+
+
+def test_the_image_and_the_documentation_name_the_version_that_is_known():
+    for name in ("Dockerfile", "docs/viewer.md"):
+        assert OHIF.spec in (REPOSITORY / name).read_text(), name
