@@ -145,7 +145,7 @@ def _wadl_method(resource: Resource, method: str, operation: Operation) -> Itera
         yield (
             f'<param name="{parameter.name}" style="{parameter.where}" '
             f'required="{str(parameter.required).lower()}" '
-            f'repeating="{str(parameter.repeated).lower()}"/>\n'
+            f'repeating="{str(bool(parameter.listed)).lower()}"/>\n'
         )
     for media_type in described.takes:
         yield f'<representation mediaType="{media_type}"/>\n'

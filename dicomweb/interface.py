@@ -7,6 +7,7 @@ that nobody routes.
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from archive.changes import CHANGE_KINDS
 from dicomweb.schemas import SEQUENCE, UID
 
 Schema = dict[str, Any]
@@ -53,6 +54,14 @@ _RENDERED: Final = (
 _ALWAYS: Final = (400, 403, 414, 431, 503)
 
 
+def _text(pattern: str) -> Schema:
+    return {"type": "string", "pattern": pattern}
+
+
+# In a URL nothing may hold a NUL.
+ANY_TEXT: Final = _text(r"^[^\u0000]*$")
+
+
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """One parameter of a request.
@@ -65,16 +74,16 @@ class Parameter:
         Part of the request it stands in.
     required
         Whether nothing is answered without it.
-    repeated
-        Whether it may be given more than once.
+    listed
+        Several values: "repeated" for the parameter more than once, "commas" for a list.
     """
 
     name: str
     text: str
-    schema: Schema = field(default_factory=lambda: {"type": "string"})
+    schema: Schema = field(default_factory=lambda: dict(ANY_TEXT))
     where: Literal["query", "header"] = "query"
     required: bool = False
-    repeated: bool = False
+    listed: Literal["", "repeated", "commas"] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +106,8 @@ class Described:
         Of successes, the common one first.
     failures
         Statuses beside those anything may answer with.
+    tells
+        Media types of a failure.
     """
 
     title: str
@@ -107,6 +118,7 @@ class Described:
     parameters: tuple[Parameter, ...] = ()
     statuses: tuple[int, ...] = (200,)
     failures: tuple[int, ...] = ()
+    tells: tuple[str, ...] = (PROBLEM,)
 
     @property
     def all_failures(self) -> tuple[int, ...]:
@@ -118,8 +130,13 @@ def _whole(minimum: int, maximum: int) -> Schema:
     return {"type": "integer", "minimum": minimum, "maximum": maximum}
 
 
+_DATE: Final = "(19|20)[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|1[0-9]|2[0-8])"
+_DATES: Final = _text(f"^({_DATE}|{_DATE}-|-{_DATE})?$")
+_ATTRIBUTE: Final = _text(r"^[A-Za-z0-9.]+$")
 _ACCEPT: Final = Parameter(
-    "accept", "Acceptable media types, in the place of the header (PS3.18 §8.3.3.1)."
+    "accept",
+    "Acceptable media types, in the place of the header (PS3.18 §8.3.3.1).",
+    {"type": "string", "const": "*/*"},
 )
 _NONE_MATCH: Final = Parameter(
     "If-None-Match", "Entity tags that the asker holds (RFC 9110 §13.1.2).", where="header"
@@ -132,18 +149,22 @@ _SEARCH: Final = (
     _NONE_MATCH,
     Parameter("limit", "At most so many matches.", _whole(0, 5000)),
     Parameter("offset", "So many matches are left out first.", _whole(0, 2**31)),
-    Parameter("includefield", "Attributes to give, or ``all``.", repeated=True),
+    Parameter("includefield", "Attributes to give, or ``all``.", _ATTRIBUTE, listed="repeated"),
     Parameter("fuzzymatching", "Names that sound alike match (§8.3.4.2).", _TRUTH),
     Parameter("emptyvaluematching", 'Empty values match "" (§8.3.4.3).', _TRUTH),
     Parameter("multiplevaluematching", "All of several values match (§8.3.4.4).", _TRUTH),
-    Parameter("orderby", "Attributes to sort by, ``-`` before those that descend."),
+    Parameter(
+        "orderby",
+        "Attributes to sort by, ``-`` before those that descend.",
+        _text("^-?(StudyDate|PatientName|PatientID|StudyInstanceUID)$"),
+    ),
     Parameter("count", "Tell the number of all matches in X-Total-Count.", _TRUTH),
     Parameter("strict", "An unknown key is an error.", _TRUTH),
     Parameter("PatientName", "A key; any attribute is one, by keyword, tag or path."),
     Parameter("PatientID", "A key."),
-    Parameter("StudyDate", "A key: a date, or a range of dates."),
+    Parameter("StudyDate", "A key: a date, or a range of dates.", _DATES),
     Parameter("ModalitiesInStudy", "A key."),
-    Parameter("StudyInstanceUID", "A key: UIDs, separated by commas."),
+    Parameter("StudyInstanceUID", "A key.", UID, listed="commas"),
 )
 _RENDER: Final = (
     _ACCEPT,
@@ -179,6 +200,7 @@ DESCRIBED: Final[dict[str, Described]] = {
         takes=(MULTIPART, DICOM),
         statuses=(200, 202),
         failures=(406, 409, 411, 413, 415),
+        tells=(PROBLEM, DICOM_JSON, DICOM_XML, JSON),  # what became of each instance
     ),
     "retrieve": Described(
         "Retrieve Instances",
@@ -251,9 +273,7 @@ DESCRIBED: Final[dict[str, Described]] = {
         "",
         parameters=(
             Parameter(
-                "reason",
-                "Why; is kept in the change feed.",
-                {"type": "string", "maxLength": 1024},
+                "reason", "Why; is kept in the change feed.", ANY_TEXT | {"maxLength": 1024}
             ),
         ),
         statuses=(204,),
@@ -274,8 +294,8 @@ DESCRIBED: Final[dict[str, Described]] = {
             Parameter("limit", "At most so many.", _whole(1, 10_000)),
             Parameter("wait", "Seconds to wait for one where there is none.", _whole(0, 300)),
             Parameter("study", "Of this study only.", UID),
-            Parameter("kind", "Of these kinds only, separated by commas."),
-            Parameter("Last-Event-ID", "Where events go on, before ``since``.", where="header"),
+            Parameter("kind", "Of these only.", {"enum": list(CHANGE_KINDS)}, listed="commas"),
+            Parameter("Last-Event-ID", "Where events go on.", SEQUENCE, where="header"),
         ),
         failures=(406,),
     ),
@@ -319,7 +339,12 @@ DESCRIBED: Final[dict[str, Described]] = {
     "health": Described("Whether it lives, or is ready", "", (JSON,), "Health"),
     "metrics": Described("Numbers for Prometheus", "", ("text/plain",)),
     "viewer": Described(
-        "The viewer's files", "", (ANY,), statuses=(200, 304, 308), failures=(404,)
+        "The viewer's files",
+        "",
+        (ANY,),
+        statuses=(200, 304, 308),
+        failures=(404,),
+        tells=(HTML, PROBLEM),
     ),
     "options": Described("Methods", "", statuses=(204,)),
 }

@@ -83,7 +83,7 @@ def _operation(resource: Resource, method: str, operation: Operation) -> Json:
     if described.takes:
         operation_json["requestBody"] = {
             "required": True,
-            "content": {media_type: {} for media_type in described.takes},
+            "content": {of: {"schema": {"type": "string"}} for of in described.takes},
         }
     return operation_json
 
@@ -104,7 +104,7 @@ def _tag(resource: Resource) -> str:
 
 def _parameter(parameter: Parameter) -> Json:
     schema: Json = parameter.schema
-    if parameter.repeated:
+    if parameter.listed:
         schema = {"type": "array", "items": schema}
     given: Json = {
         "name": parameter.name,
@@ -113,8 +113,8 @@ def _parameter(parameter: Parameter) -> Json:
         "required": parameter.required,
         "schema": schema,
     }
-    if parameter.repeated:
-        given |= {"style": "form", "explode": True}
+    if parameter.listed:
+        given |= {"style": "form", "explode": parameter.listed == "repeated"}
     return given
 
 
@@ -127,13 +127,21 @@ def _responses(described: Described, method: str) -> Iterator[tuple[str, Json]]:
             }
         yield str(status), answer
     for status in described.all_failures:
-        yield str(status), {"$ref": "#/components/responses/Problem"}
+        yield str(status), _failure(described)
 
 
 def _content(described: Described, media_type: str) -> Json:
     if described.schema and media_type.endswith("json") and "ndjson" not in media_type:
         return {"schema": reference(described.schema)}
     return {}
+
+
+def _failure(described: Described) -> Json:
+    if described.tells == (PROBLEM,):
+        return {"$ref": "#/components/responses/Problem"}
+    others: Json = {media_type: {} for media_type in described.tells if media_type != PROBLEM}
+    problem = _problem()
+    return problem | {"content": problem["content"] | others}
 
 
 def _problem() -> Json:
