@@ -136,7 +136,6 @@ _ATTRIBUTE: Final = _text(r"^[A-Za-z0-9.]+$")
 _ACCEPT: Final = Parameter(
     "accept",
     "Acceptable media types, in the place of the header (PS3.18 §8.3.3.1).",
-    {"type": "string", "const": "*/*"},
 )
 _NONE_MATCH: Final = Parameter(
     "If-None-Match", "Entity tags that the asker holds (RFC 9110 §13.1.2).", where="header"
@@ -156,7 +155,7 @@ _SEARCH: Final = (
     Parameter(
         "orderby",
         "Attributes to sort by, ``-`` before those that descend.",
-        _text("^-?(StudyDate|PatientName|PatientID|StudyInstanceUID)$"),
+        _text("^-?[A-Za-z0-9.]+(,-?[A-Za-z0-9.]+)*$"),
     ),
     Parameter("count", "Tell the number of all matches in X-Total-Count.", _TRUTH),
     Parameter("strict", "An unknown key is an error.", _TRUTH),
