@@ -42,9 +42,9 @@ class Incoming:
         The study it was stored to, when the request named one (PS3.18 §10.5.1).
     sop_class_uid, sop_instance_uid
         What the C-STORE command said it is (PS3.7 §9.1.1); the data set wins.
-    coerced, discarded
-        Attributes that were changed or left out when the object was put together from its
-        metadata (PS3.18 §10.5.2).
+    coerced, discarded, in_doubt
+        Attributes that were changed, left out or found odd when the object was put together
+        from its metadata (PS3.18 §10.5.2).
     """
 
     body: bytes | bytearray | Spool
@@ -54,3 +54,4 @@ class Incoming:
     sop_instance_uid: str | None = None
     coerced: tuple[AttributeWarning, ...] = ()
     discarded: tuple[AttributeWarning, ...] = ()
+    in_doubt: tuple[AttributeWarning, ...] = ()

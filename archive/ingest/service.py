@@ -163,7 +163,8 @@ def _parse(incoming: Incoming) -> tuple[ParsedInstance, _Remarks]:
         with _concerning(meta.media_storage_sop_class_uid, meta.media_storage_sop_instance_uid):
             parsed = parse_instance(buffer, meta)
         return parsed, _Remarks(
-            pretence(buffer), parsed.warnings + _header_in_doubt(meta, parsed)
+            pretence(buffer),
+            incoming.in_doubt + parsed.warnings + _header_in_doubt(meta, parsed),
         )
     finally:
         if isinstance(buffer, memoryview):
