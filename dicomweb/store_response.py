@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from archive.dicom.instance import AttributeWarning
+from archive.dicom.xml_writer import encode_xml
 from archive.errors import ArchiveError, InvalidInstanceError, InvalidRequestError
 from archive.ingest.outcome import Disposition, Outcome, Remark
 from dicomweb.context import base_url, instance_url
@@ -49,7 +50,11 @@ def store_response(request: Request, results: Results, media_type: str) -> Respo
     """Answer a store transaction in DICOM JSON or the Native DICOM Model."""
     status = results.status()
     module = response_module(request, results)
-    response: Response = JsonResponse(module, status_code=status, media_type=media_type)
+    response: Response = (
+        JsonResponse(module, status_code=status, media_type=media_type)
+        if media_type.endswith("json")
+        else Response(encode_xml(module), status_code=status, media_type=media_type)
+    )
     outcomes = results.outcomes.values()
     known = sum(outcome.disposition is Disposition.DUPLICATE for outcome in outcomes)
     if known:

@@ -22,17 +22,20 @@ from archive.ingest.incoming import Incoming
 from archive.log import get_logger
 from dicomweb.accept import MediaType, parse_media_type
 from dicomweb.context import archive_of, principal_of, resource_of, source_of
-from dicomweb.multipart import Event
+from dicomweb.multipart import Event, PartBegin
 from dicomweb.negotiation import DICOM, MULTIPART, OCTETS, accepted
 from dicomweb.responses import DICOM_JSON, problem
 from dicomweb.store_response import Results, malformed_response, store_response
 from dicomweb.stow_body import ENCODINGS, Received, content_codings, iter_events, iter_parts
+from dicomweb.stow_metadata import METADATA_TYPES, store_metadata
 
 logger = get_logger(__name__)
 _PARTS_AT_ONCE: Final = 8
-_BINARY: Final = frozenset({DICOM, OCTETS})
-_ACCEPTED: Final = f'multipart/related; type="{DICOM}", {DICOM}'
-_ANSWERS: Final = (DICOM_JSON, "application/json")
+_SINGLE: Final = frozenset({DICOM, OCTETS, DICOM_JSON, "application/dicom+xml"})
+_RELATED: Final = frozenset({"", DICOM, OCTETS}) | METADATA_TYPES
+_TAKEN: Final = (DICOM, DICOM_JSON, "application/dicom+xml")
+_ACCEPTED: Final = ", ".join([*(f'multipart/related; type="{t}"' for t in _TAKEN), *_TAKEN])
+_ANSWERS: Final = (DICOM_JSON, "application/dicom+xml", "application/json")
 
 
 async def store_instances(request: Request) -> Response:
@@ -49,7 +52,7 @@ async def store_instances(request: Request) -> Response:
     if not archive_of(request).ingest.has_room():
         raise StorageFullError("the archive is full and accepts nothing until space is freed")
     try:
-        count = await _store_all(request, iter_events(request, content_type), results)
+        count = await _store(request, content_type, results)
     except ClientDisconnect:
         return problem(HTTPStatus.BAD_REQUEST, "the client went away half way")
     except InvalidRequestError as error:
@@ -69,13 +72,13 @@ def _answer_type(request: Request) -> str:
         for offered in _ANSWERS:
             if MediaType(name).covers(offered):
                 return offered
-    raise NotAcceptableError(f"what was stored is told as {DICOM_JSON}")
+    raise NotAcceptableError(f"what was stored is told as {' or '.join(_ANSWERS)}")
 
 
 def _require_known(content_type: MediaType) -> None:
-    if content_type.name in _BINARY:
+    if content_type.name in _SINGLE:
         return
-    if content_type.name == MULTIPART and content_type.part_type in _BINARY | {""}:
+    if content_type.name == MULTIPART and content_type.part_type in _RELATED:
         return
     raise UnsupportedMediaTypeError(
         f"{content_type.name or 'a body without Content-Type'} "
@@ -86,6 +89,27 @@ def _require_known(content_type: MediaType) -> None:
 def _unsupported(error: UnsupportedMediaTypeError) -> Response:
     headers = {"Accept-Post": _ACCEPTED, "Accept-Encoding": ", ".join(ENCODINGS)}
     return problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, str(error), headers=headers)
+
+
+async def _store(request: Request, content_type: MediaType, results: Results) -> int:
+    """Store by what the parts are; where the body does not say, the first one does."""
+    events = iter_events(request, content_type)
+    root_type = content_type.part_type or content_type.name
+    if root_type == MULTIPART:
+        first = await anext(events, None)
+        events = _chained(first, events)
+        headers = first.headers if isinstance(first, PartBegin) else {}
+        root_type = parse_media_type(headers.get("content-type", "")).name
+    if root_type in METADATA_TYPES:
+        return await store_metadata(request, events, root_type, results)
+    return await _store_all(request, events, results)
+
+
+async def _chained(first: Event | None, rest: AsyncIterator[Event]) -> AsyncIterator[Event]:
+    if first is not None:
+        yield first
+    async for event in rest:
+        yield event
 
 
 # -- instances, each a part --------------------------------------------------------------------

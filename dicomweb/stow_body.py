@@ -11,17 +11,15 @@ from starlette.requests import Request
 from archive.errors import (
     ArchiveError,
     InvalidRequestError,
-    StorageFullError,
     TooLargeError,
     UnsupportedMediaTypeError,
 )
+from archive.ingest.growing import Growing
 from archive.ingest.incoming import Spool
 from dicomweb.accept import MediaType
 from dicomweb.context import archive_of
 from dicomweb.multipart import Event, MultipartReader, PartBegin, PartData, PartEnd
 
-# Beyond this a part goes to a spool.
-_IN_MEMORY_BYTES: Final = 8 * 1024 * 1024
 # A packed body may grow to this many times its size: white images do, bombs grow faster.
 _GREATEST_RATIO: Final = 250
 _UNPACKED_FREELY_BYTES: Final = 64 * 1024 * 1024
@@ -42,54 +40,38 @@ class Received:
 
     def __init__(self, request: Request, headers: dict[str, str]) -> None:
         self.headers = headers
-        self._ingest = archive_of(request).ingest
         self._limit = archive_of(request).config.http.max_part_bytes
-        self._memory = bytearray()
-        self._spool: Spool | None = None
-        self._size = 0
+        self._growing = Growing(archive_of(request).ingest.new_spool)
         self._refusal: ArchiveError | None = None
 
     async def write(self, data: bytes) -> None:
         """Take some of it; what is refused is read and forgotten."""
-        self._size += len(data)
         if self._refusal is not None:
             return
-        if self._limit and self._size > self._limit:
+        if self._limit and self._growing.size_bytes + len(data) > self._limit:
             self.discard()
             self._refusal = TooLargeError(
                 f"larger than the {self._limit} bytes that [http] max_part_bytes allows"
             )
             return
-        self._memory += data
-        if len(self._memory) > _IN_MEMORY_BYTES or (
-            self._spool and len(self._memory) > 1 << 20
-        ):
-            await anyio.to_thread.run_sync(self._flush)
-
-    def _flush(self) -> None:
-        try:
-            if self._spool is None:
-                self._spool = self._ingest.new_spool()
-            self._spool.write(self._memory)
-        except ArchiveError as error:
-            self._refusal = error
-        except Exception as error:  # noqa: BLE001 - the store's own, told to the sender
-            self._refusal = StorageFullError(f"the archive is full: {error}")
-        self._memory = bytearray()
+        if self._growing.gather(data):
+            try:
+                await anyio.to_thread.run_sync(self._growing.flush)
+            except ArchiveError as error:
+                self.discard()
+                self._refusal = error
 
     async def finish(self) -> bytearray | Spool:
         """Return what was received; raises what it was refused for."""
-        if self._spool is not None and self._refusal is None:
-            await anyio.to_thread.run_sync(self._flush)
         if self._refusal is not None:
             raise self._refusal
-        return self._memory if self._spool is None else self._spool
+        if self._growing.in_spool:
+            return await anyio.to_thread.run_sync(self._growing.finish)
+        return self._growing.finish()
 
     def discard(self) -> None:
         """Leave nothing of it behind."""
-        if self._spool is not None:
-            self._spool.discard()
-        self._memory = bytearray()
+        self._growing.discard()
 
 
 async def iter_events(request: Request, content_type: MediaType) -> AsyncIterator[Event]:
