@@ -16,6 +16,7 @@ from archive.dicom.instance import PixelDescription
 from archive.dicom.transfer_syntax import transfer_syntax
 from archive.errors import InvalidInstanceError, NotAcceptableError
 from archive.render.codecs import (
+    decode_htj2k,
     decode_jpeg,
     decode_jpeg2000,
     decode_jpeg_ls,
@@ -50,7 +51,8 @@ _CODECS: Final[dict[str, _Codec]] = {
     _ROOT + "5": decode_rle,
     **{_ROOT + f"4.{n}": decode_jpeg for n in range(50, 71)},
     **{_ROOT + f"4.{n}": decode_jpeg_ls for n in (80, 81)},
-    **{_ROOT + f"4.{n}": decode_jpeg2000 for n in (90, 91, 92, 93, 201, 202, 203)},
+    **{_ROOT + f"4.{n}": decode_jpeg2000 for n in (90, 91, 92, 93, 203)},
+    **{_ROOT + f"4.{n}": decode_htj2k for n in (201, 202)},
     **{_ROOT + f"4.{n}": decode_jpeg_xl for n in (110, 111, 112)},
 }
 
