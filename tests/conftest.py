@@ -263,13 +263,18 @@ def postgres_cluster() -> Iterator[tuple[str, int]]:
     shutil.rmtree(place, ignore_errors=True)
 
 
-@pytest.fixture
-def postgres_url(postgres_cluster) -> str:
-    """An empty database."""
+def new_database(cluster: tuple[str, int]) -> str:
+    """Make an empty database; return its URL."""
     import psycopg
 
-    address, port = postgres_cluster
+    address, port = cluster
     name = f"test_{os.getpid()}_{time.monotonic_ns()}"
     with psycopg.connect(f"host=127.0.0.1 port={port} user=postgres", autocommit=True) as admin:
         admin.execute(f'CREATE DATABASE "{name}"')
     return f"{address}/{name}"
+
+
+@pytest.fixture
+def postgres_url(postgres_cluster) -> str:
+    """An empty database."""
+    return new_database(postgres_cluster)

@@ -4,8 +4,9 @@ import pytest
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 
+from archive.config import IndexSection
 from tests.builders import dataset, item, part10
-from tests.conftest import http_client, make_config, running_archive, store
+from tests.conftest import http_client, make_config, new_database, running_archive, store
 
 UID = "1.2.3.{}"
 
@@ -73,10 +74,16 @@ def _studies():
     ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def shelf(tmp_path_factory):
-    """A client of an archive that holds studies a, b, c and d."""
-    config = make_config(tmp_path_factory.mktemp("shelf") / "data")
+@pytest.fixture(
+    scope="module",
+    params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)],
+)
+def shelf(request, tmp_path_factory):
+    """A client of an archive that holds studies a, b, c and d, on either database."""
+    index = IndexSection()
+    if request.param == "postgresql":
+        index = IndexSection(url=new_database(request.getfixturevalue("postgres_cluster")))
+    config = make_config(tmp_path_factory.mktemp("shelf") / "data", index=index)
     with running_archive(config) as archive, http_client(archive) as client:
         letters = {}
         for letter, instances in _studies():
