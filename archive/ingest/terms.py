@@ -11,7 +11,7 @@ from typing import Any, Final
 from archive.dicom.normalise import term_value
 from archive.dicom.phonetic import sound_terms
 from archive.ingest.columns import COLUMN_TAGS
-from storage.index.rows import VARIES, Terms
+from storage.index.rows import UNLISTED, Terms
 
 _LONGEST_VALUE: Final = 128
 _MOST_VALUES: Final = 32
@@ -55,7 +55,7 @@ def _terms(attributes: Attributes, before: Attributes, known: Terms) -> Terms:
         else:
             pairs = tuple(dict.fromkeys(_pairs(tag, element, 0)))
         if len(pairs) > left:
-            pairs = ((tag, VARIES),)
+            pairs = ((tag, UNLISTED),)
         left -= len(pairs)
         if pairs:
             terms[tag] = pairs
@@ -67,14 +67,14 @@ def _pairs(path: str, element: Mapping[str, Any], depth: int) -> Iterator[_Pair]
     vr = element["vr"]
     if vr == "SQ":
         if len(found) > _MOST_ITEMS or depth >= _DEEPEST:
-            yield path, VARIES
+            yield path, UNLISTED
             return
         for item in found:
             for tag, inner in item.items():
                 yield from _pairs(f"{path}.{tag}", inner, depth + 1)
         return
     if len(found) > _MOST_VALUES:
-        yield path, VARIES
+        yield path, UNLISTED
         return
     for value in found:
         yield from _value_pairs(path, vr, term_value(value, vr))
@@ -84,7 +84,7 @@ def _value_pairs(path: str, vr: str, text: str) -> Iterator[_Pair]:
     if not text:
         return
     if len(text) > _LONGEST_VALUE:
-        yield path, VARIES
+        yield path, UNLISTED
         return
     if path not in COLUMN_TAGS:
         yield path, text

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from sqlalchemy import func, select
 
@@ -21,13 +21,22 @@ _FIRST_PAGE: Final = 256
 _GROWTH: Final = 8
 
 
+_CANDIDATE: Final = (
+    series.c.id,
+    study.c.id,
+    study.c.patient_fk,
+    series.c.number_of_instances,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A series that meets what the index can tell, with the keys of what it belongs to."""
+    """A series that meets what the index can tell, the keys of its parents, and its size."""
 
     series: int
     study: int
     patient: int
+    instances: int
 
 
 class CandidateSearch:
@@ -52,9 +61,7 @@ class CandidateSearch:
                 conditions = Conditions(connection, predicates)
                 if conditions.impossible:
                     return
-                statement = series_statement(
-                    scope, conditions, series.c.id, study.c.id, study.c.patient_fk
-                )
+                statement = series_statement(scope, conditions, *_CANDIDATE)
                 rows = connection.execute(statement.offset(offset).limit(size)).all()
             yield [Candidate(*row) for row in rows]
             if len(rows) < size:
@@ -76,11 +83,9 @@ class CandidateSearch:
                 found.update(connection.execute(unknown).scalars())
         return found
 
-    def first_instances(
-        self, scope: Scope, keys: Sequence[int]
-    ) -> dict[int, tuple[int, bytes]]:
-        """Return for each series its first visible instance's key and zstd DICOM JSON."""
-        found: dict[int, tuple[int, bytes]] = {}
+    def first_instances(self, scope: Scope, keys: Sequence[int]) -> dict[int, bytes]:
+        """Return for each series its first visible instance's zstd DICOM JSON."""
+        found: dict[int, bytes] = {}
         for page in _pages(keys):
             first = (
                 select(func.min(instance.c.id).label("id"))
@@ -91,35 +96,42 @@ class CandidateSearch:
                 .subquery()
             )
             statement = (
-                select(instance.c.series_fk, instance.c.id, instance_detail.c.metadata)
+                select(instance.c.series_fk, instance_detail.c.metadata)
                 .join(instance_detail, instance_detail.c.instance_fk == instance.c.id)
                 .join(first, first.c.id == instance.c.id)
             )
             with self._engine.read() as connection:
                 found.update(
-                    {row[0]: (row[1], row[2]) for row in connection.execute(statement)}
+                    {row.series_fk: row.metadata for row in connection.execute(statement)}
                 )
         return found
 
     def instances(
-        self, scope: Scope, predicates: Sequence[Predicate], series_key: int
-    ) -> Iterator[tuple[int, bytes]]:
-        """Yield the instances of one series that may match: key and zstd DICOM JSON."""
+        self, scope: Scope, predicates: Sequence[Predicate], series_keys: Sequence[int]
+    ) -> Iterator[tuple[int, int, bytes]]:
+        """Yield the instances of some series that may match, in the order of answers.
+
+        Yields
+        ------
+        tuple
+            Key of the series, key of the instance, zstd DICOM JSON.
+        """
         with self._engine.read() as connection:
             conditions = Conditions(connection, predicates)
-            statement = instance_statement(scope, conditions, instance.c.id)
-            keys = list(
-                connection.execute(statement.where(series.c.id == series_key)).scalars()
-            )
-        for page in _pages(keys):
+            statement = instance_statement(scope, conditions, series.c.id, instance.c.id)
+            rows = connection.execute(statement.where(series.c.id.in_(series_keys))).all()
+        for page in _pages(rows):
             details = select(instance_detail.c.instance_fk, instance_detail.c.metadata).where(
-                instance_detail.c.instance_fk.in_(page)
+                instance_detail.c.instance_fk.in_([key for _, key in page])
             )
             with self._engine.read() as connection:
                 found = {row[0]: row[1] for row in connection.execute(details)}
-            yield from ((key, found[key]) for key in page if key in found)
+            yield from ((of, key, found[key]) for of, key in page if key in found)
 
 
-def _pages(keys: Sequence[int]) -> Iterator[list[int]]:
-    for first in range(0, len(keys), _PAGE):
-        yield list(keys[first : first + _PAGE])
+_Item = TypeVar("_Item")
+
+
+def _pages(items: Sequence[_Item]) -> Iterator[list[_Item]]:
+    for first in range(0, len(items), _PAGE):
+        yield list(items[first : first + _PAGE])

@@ -6,8 +6,10 @@ from datetime import datetime
 
 # Dotted path and value of everything below one attribute of a data set, by its tag.
 Terms = Mapping[str, tuple[tuple[str, str], ...]]
-# The value of a path whose values differ within a series, or are too many to list.
+# Marks in the place of a value: the instances of the series differ at this path; and: not every
+# value is listed, so that any may be there.
 VARIES = "\x01"
+UNLISTED = "\x02"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, exists, or_, select, true, union_all
 
 from storage.index.predicates import SeriesHas, SeriesLacks
-from storage.index.rows import VARIES
+from storage.index.rows import UNLISTED, VARIES
 from storage.index.tables import series, series_term, term
 
+_MARKS = (VARIES, UNLISTED)
 MatchesPattern = Callable[[ColumnElement[Any], str], ColumnElement[bool]]
 
 
@@ -29,20 +30,28 @@ def series_has(predicate: SeriesHas, matches: MatchesPattern) -> ColumnElement[b
 def series_lacks(predicate: SeriesLacks) -> ColumnElement[bool]:
     """Return the condition that a row of ``series`` may lack a value."""
     path = ".".join(predicate.path)
-    has = _of_this_series(and_(term.c.path == path, term.c.value != VARIES))
-    return or_(~has, _of_this_series(_may_be_anything(predicate.path)), series.c.terms_missing)
+    has = _of_this_series(and_(term.c.path == path, term.c.value.not_in(_MARKS)))
+    return or_(~has, _of_this_series(_differ(predicate.path)), series.c.terms_missing)
 
 
 def varying(keys: list[int], paths: list[tuple[str, ...]]) -> Select[Any]:
     """Select those of ``keys`` whose instances may differ in the value at one of ``paths``."""
-    marked = or_(*(_may_be_anything(path) for path in paths)) if paths else true()
+    marked = or_(*(_differ(path) for path in paths)) if paths else true()
     return _series_with(marked).where(series_term.c.series_fk.in_(keys)).distinct()
 
 
 def _may_be_anything(path: tuple[str, ...]) -> ColumnElement[bool]:
-    """Return that the values at a path, or of a sequence it lies in, were not written out."""
-    outer = [".".join(path[:depth]) for depth in range(1, len(path) + 1)]
-    return and_(term.c.path.in_(outer), term.c.value == VARIES)
+    """Return that the values at a path, or of a sequence it lies in, are not all listed."""
+    return and_(term.c.path.in_(_outwards(path)), term.c.value == UNLISTED)
+
+
+def _differ(path: tuple[str, ...]) -> ColumnElement[bool]:
+    """Return that instances may differ at a path."""
+    return and_(term.c.path.in_(_outwards(path)), term.c.value.in_(_MARKS))
+
+
+def _outwards(path: tuple[str, ...]) -> list[str]:
+    return [".".join(path[:depth]) for depth in range(1, len(path) + 1)]
 
 
 def _series_with(condition: ColumnElement[bool]) -> Select[Any]:
@@ -60,7 +69,7 @@ def _of_this_series(condition: ColumnElement[bool]) -> ColumnElement[bool]:
 
 
 def _between(low: str | None, high: str | None) -> ColumnElement[bool]:
-    condition = term.c.value != VARIES
+    condition: ColumnElement[bool] = term.c.value.not_in(_MARKS)
     if low is not None:
         condition = and_(condition, term.c.value >= low)
     if high is not None:

@@ -1,24 +1,28 @@
 """Which values the attributes of each series have: an inverted table, written with the rows.
 
 A value that all instances of a series share is kept once a series; where they differ, a mark
-says so, and whoever searches looks at the instances themselves. The table only ever names too
-many series, never too few, so nothing needs to be taken out when instances go.
+says so, and whoever searches looks at the instances themselves. Beyond a few values the rest is
+not listed, which another mark says. The table only ever names too many series, never too few,
+so nothing needs to be taken out when instances go.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Self
 
 from sqlalchemy import Connection, bindparam, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
-from storage.index.rows import VARIES, Terms
+from storage.index.rows import UNLISTED, VARIES, Terms
 from storage.index.tables import series, series_term, term
 
 _MOST_SERIES: Final = 2000
 _MOST_IDS: Final = 200_000
 _PAGE: Final = 300
+# What varies from slice to slice is seldom searched for, and would be most of the rows.
+_MOST_VALUES: Final = 16
+_MARKS: Final = frozenset({VARIES, UNLISTED})
 _Pair = tuple[str, str]
 
 # Built once: building a statement costs SQLAlchemy more than running it costs SQLite.
@@ -42,47 +46,81 @@ def _by_path(pairs: Iterable[_Pair]) -> dict[str, set[str]]:
 
 @dataclass(slots=True)
 class _Known:
-    """What is written of one series, and what its last instance had."""
+    """What is written of one series, and what its last instance had.
+
+    Parameters
+    ----------
+    values
+        By path, every value that is written.
+    varying, unlisted
+        Paths that have those marks.
+    """
 
     values: dict[str, set[str]] = field(default_factory=dict)
     varying: set[str] = field(default_factory=set)
+    unlisted: set[str] = field(default_factory=set)
     last: Terms | None = None
     is_new: bool = True
 
-    def take(self, terms: Terms) -> Iterator[_Pair]:
-        """Yield what must be written for one more instance."""
+    @classmethod
+    def of(cls, pairs: Iterable[_Pair]) -> Self:
+        """Return what is known when these pairs are written."""
+        written = _by_path(pairs)
+        return cls(
+            {path: found - _MARKS for path, found in written.items()},
+            {path for path, found in written.items() if not found.isdisjoint(_MARKS)},
+            {path for path, found in written.items() if UNLISTED in found},
+            is_new=not written,
+        )
+
+    def take(self, terms: Terms) -> list[_Pair]:
+        """Return what must be written for one more instance."""
         if self.is_new:
             pairs = [pair for of_tag in terms.values() for pair in of_tag]
-            self.values = _by_path(pairs)
-            self.varying = {path for path, found in self.values.items() if VARIES in found}
-            yield from pairs
+            first = _Known.of(pairs)
+            self.values, self.varying, self.unlisted = (
+                first.values,
+                first.varying,
+                first.unlisted,
+            )
         else:
-            yield from self._differing(terms)
+            pairs = [
+                pair
+                for path, found in self._suspects(terms)
+                if path not in self.unlisted
+                for pair in self._differing(path, found)
+            ]
         self.is_new = False
         self.last = terms
+        return pairs
 
-    def _differing(self, terms: Terms) -> Iterator[_Pair]:
-        for path in self._suspects(terms):
-            if path not in self.varying:
-                self.varying.add(path)
-                yield path, VARIES
+    def _differing(self, path: str, found: set[str]) -> Iterator[_Pair]:
+        held = self.values.setdefault(path, set())
+        if path not in self.varying:
+            if found == held:
+                return
+            self.varying.add(path)
+            yield path, VARIES
+        fresh = found - held
+        if UNLISTED in found or len(held) + len(fresh) > _MOST_VALUES:
+            self.unlisted.add(path)
+            yield path, UNLISTED
+            return
+        held |= fresh
+        yield from ((path, value) for value in fresh)
 
-    def _suspects(self, terms: Terms) -> Iterator[str]:
-        """Yield the paths whose values are not those that are written."""
+    def _suspects(self, terms: Terms) -> Iterator[tuple[str, set[str]]]:
+        """Yield the paths whose values may not be those that are written, and the values."""
         if self.last is None:
             found = _by_path(pair for of_tag in terms.values() for pair in of_tag)
-            yield from self._unequal(found, self.values.keys() | found.keys())
+            yield from ((path, found.get(path, set())) for path in self.values | found)
             return
         for tag in terms.keys() | self.last.keys():
             mine, before = terms.get(tag, ()), self.last.get(tag, ())
             if mine is not before and mine != before:
                 found = _by_path(mine)
-                yield from self._unequal(found, found.keys() | _by_path(before).keys())
-
-    def _unequal(self, found: dict[str, set[str]], paths: Iterable[str]) -> Iterator[str]:
-        for path in paths:
-            if found.get(path) != self.values.get(path):
-                yield path
+                paths = found.keys() | _by_path(before).keys()
+                yield from ((path, found.get(path, set())) for path in paths)
 
 
 class TermWriter:
@@ -117,12 +155,8 @@ class TermWriter:
             self._series = {}
         known: _Known | None = None
         if not connection.execute(_IS_MISSING, {"key": series_fk}).scalar_one():
-            written = _by_path(
-                (path, value)
-                for path, value in connection.execute(_WRITTEN, {"key": series_fk})
-            )
-            varying = {path for path, found in written.items() if VARIES in found}
-            known = _Known(written, varying, is_new=not written)
+            written = connection.execute(_WRITTEN, {"key": series_fk})
+            known = _Known.of((row.path, row.value) for row in written)
         self._series[series_fk] = known
         return known
 
