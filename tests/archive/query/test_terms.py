@@ -51,7 +51,7 @@ _counter = iter(range(1, 1_000_000))
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     shelves=st.lists(_SERIES, min_size=1, max_size=4), asked=st.sampled_from(["a", "*b", '""'])
