@@ -1,6 +1,7 @@
 """Overlays and text on displayed pixels (PS3.3 §C.9.2, PS3.18 §8.3.5.1.1)."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from archive.render.overlays import Overlay
 
 Bytes = npt.NDArray[np.uint8]
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 _SMALLEST_TEXT_PX: Final = 9
 _LARGEST_TEXT_PX: Final = 48
@@ -64,14 +66,16 @@ def draw_annotations(shown: Bytes, left: Sequence[str], right: Sequence[str]) ->
     image = Image.fromarray(shown)
     draw = ImageDraw.Draw(image)
     size = min(max(min(image.size) // _LINES_OF_AN_IMAGE, _SMALLEST_TEXT_PX), _LARGEST_TEXT_PX)
-    font = ImageFont.load_default(size)
+    font = _font(size)
     margin = max(size // 3, 2)
+    # Two columns share the width, so that neither is written over the other.
+    room = (image.width - 3 * margin) / (2 if left and right else 1)
     for lines, anchor, x in ((left, "la", margin), (right, "ra", image.width - margin)):
         for number, line in enumerate(lines):
             # The outline keeps it readable over bright tissue.
             draw.text(
                 (x, margin + number * (size + margin // 2)),
-                line,
+                _fitting(line, font, room),
                 fill=_fill(image, _WHITE),
                 font=font,
                 anchor=anchor,
@@ -79,6 +83,21 @@ def draw_annotations(shown: Bytes, left: Sequence[str], right: Sequence[str]) ->
                 stroke_fill=_fill(image, 0),
             )
     return np.asarray(image)
+
+
+def _fitting(line: str, font: _Font, room: float) -> str:
+    while len(line) > 1 and font.getlength(line) > room:
+        line = line[:-1]
+    return line
+
+
+@lru_cache(maxsize=64)
+def _font(size: int) -> _Font:
+    try:
+        # Knows Greek, Cyrillic, Hebrew and Arabic; Pillow's own knows Latin.
+        return ImageFont.truetype("DejaVuSans.ttf", size)
+    except OSError:
+        return ImageFont.load_default(size)
 
 
 def _fill(image: Image.Image, grey: int) -> int | tuple[int, int, int]:
@@ -104,6 +123,6 @@ def icon(label: str, size: tuple[int, int]) -> Bytes:
     )
     text_px = min(width * 3 // (2 * max(len(label), 2)), height // 2)
     if text_px >= _SMALLEST_TEXT_PX:
-        font = ImageFont.load_default(text_px)
+        font = _font(text_px)
         draw.text((width / 2, height / 2), label, fill=230, font=font, anchor="mm")
     return np.asarray(image)

@@ -16,6 +16,24 @@ _MOST_ITEMS: Final = 50_000
 _CONTROLS: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f\ufffe\uffff\ud800-\udfff]")
 _LANGUAGE: Final = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}")
 _LANGUAGE_CONCEPT: Final = "121049"
+# RFC 5646 has the two letters of ISO 639-1 where there are two; reports have three.
+_SHORTER: Final = {
+    "eng": "en",
+    "deu": "de",
+    "ger": "de",
+    "fra": "fr",
+    "fre": "fr",
+    "spa": "es",
+    "ita": "it",
+    "por": "pt",
+    "nld": "nl",
+    "dut": "nl",
+    "rus": "ru",
+    "jpn": "ja",
+    "kor": "ko",
+    "zho": "zh",
+    "chi": "zh",
+}
 _REFERENCES: Final = frozenset({"IMAGE", "COMPOSITE", "WAVEFORM"})
 _FLAGS: Final = (("0040A491", "Completion"), ("0040A493", "Verification"))
 _SUMMARY: Final = (
@@ -133,7 +151,7 @@ def _language(attributes: Attributes) -> str:
     for code in codes:
         value = text(code, "00080100")
         if _LANGUAGE.fullmatch(value):
-            return value
+            return _SHORTER.get(value.lower(), value)
     return ""
 
 
@@ -193,11 +211,16 @@ def _number(item: Attributes) -> tuple[str, str]:
     measured = first_item(item, "0040A300")
     if not measured:
         return _meaning(first_item(item, "0040A301")) or "no value", ""
-    shown = ", ".join(str(value) for value in values(measured, "0040A30A"))
+    shown = ", ".join(_decimal_text(value) for value in values(measured, "0040A30A"))
     unit = first_item(measured, "004008EA")
     # Unity is no unit that anybody writes.
     name = "" if text(unit, "00080100") == "1" else _meaning(unit)
     return shown, name
+
+
+def _decimal_text(value: object) -> str:
+    # 128 was written, and came out of the JSON as 128.0.
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _coordinates(item: Attributes) -> str:
