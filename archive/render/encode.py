@@ -58,7 +58,8 @@ def encode_image(
         case "image/gif":
             image.save(output, "GIF")
         case "image/jp2":
-            image.save(output, "JPEG2000", **_jp2_settings(quality), **embedded)
+            image.save(output, "JPEG2000", **_jp2_settings(quality))
+            return _jp2_with_profile(output.getvalue(), profile)
     return output.getvalue()
 
 
@@ -71,6 +72,28 @@ def _jp2_settings(quality: int | None) -> dict[str, object]:
         "quality_mode": "dB",
         "quality_layers": [25 + quality * 0.3],
     }
+
+
+def _jp2_with_profile(body: bytes, profile: bytes) -> bytes:
+    """Put a restricted ICC profile where the colour space was a number (ISO 15444-1 §I.5.3.3).
+
+    The encoder writes no profile. The box lies in the header box, which grows by the
+    difference; nothing in a JP2 file counts bytes from its beginning.
+    """
+    header, colour = body.find(b"jp2h"), body.find(b"colr")
+    if not profile or header < 0 or colour < header:
+        return body
+    old = int.from_bytes(body[colour - 4 : colour], "big")
+    box = b"colr" + bytes([2, 0, 0]) + profile
+    box = (len(box) + 4).to_bytes(4, "big") + box
+    size = int.from_bytes(body[header - 4 : header], "big") + len(box) - old
+    return (
+        body[: header - 4]
+        + size.to_bytes(4, "big")
+        + body[header : colour - 4]
+        + box
+        + body[colour - 4 + old :]
+    )
 
 
 def encode_animation(frames: Sequence[Bytes], durations_ms: Sequence[float]) -> bytes:

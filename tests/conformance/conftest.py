@@ -14,6 +14,7 @@ from archive.dicom.parse import parse_instance
 from archive.dicom.part10 import read_file_meta
 from archive.errors import ArchiveError
 from archive.identity import InstanceRef
+from tests.conformance.showcase import Showcase, fill
 from tests.conftest import PYDICOM_DATA, http_client, make_config, running_archive, store
 
 
@@ -132,3 +133,11 @@ def shared_files(tmp_path_factory, shared_dicom):
         http_client(archive) as client,
     ):
         yield _filled_room(folder, files, archive, client)
+
+
+@pytest.fixture(scope="session")
+def showcase(tmp_path_factory):
+    """An archive with one study of everything that can be shown; only for reading."""
+    config = make_config(tmp_path_factory.mktemp("showcase") / "data")
+    with running_archive(config) as archive, http_client(archive) as client:
+        yield Showcase(archive, client, fill(archive))
