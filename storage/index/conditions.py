@@ -18,7 +18,7 @@ from sqlalchemy import (
     tuple_,
 )
 
-from storage.index.parents import TRIGRAM_COLUMNS
+from storage.index.gaps import TRIGRAM_COLUMNS
 from storage.index.predicates import (
     AnyOf,
     Between,

@@ -16,6 +16,7 @@ from storage.index.terms import TermWriter
 from storage.index.totals import RELEASED, Growth, recount
 
 HELD = "held"
+_VISIBLE = frozenset({"stored", "replaced"})
 DELETED = "deleted"
 _PLAIN_COLUMNS = tuple(
     name
@@ -134,6 +135,11 @@ class InstanceInserter:
             for position, new in enumerate(batch):
                 arrival = _Arrival(new, parents, versions[new.instance.sop_instance_uid])
                 self._decide(arrival, decisions, change=first + position)
+            parents.fill_gaps(
+                new
+                for new, became in zip(batch, decisions.insertions, strict=True)
+                if became.kind in _VISIBLE
+            )
             _write(connection, decisions, at_us)
             self._terms.write(
                 connection, [(parents.series_of(new).id, new.terms) for new in batch]

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Connection, Table, insert, select, text, tuple_
+from sqlalchemy import Connection, Table, insert, select, tuple_
 
+from storage.index.gaps import fill_series, fill_study, index_text
 from storage.index.rows import NewInstance, SeriesRow, Source, StudyRow
 from storage.index.tables import patient, series, source, study
 
@@ -20,13 +21,6 @@ _PATIENT_COLUMNS = (
     "patient_name_key",
     "patient_birth_date",
     "patient_sex",
-)
-# What the trigram table of SQLite indexes; PostgreSQL has indexes on `study` itself.
-TRIGRAM_COLUMNS = (
-    "patient_name_key",
-    "patient_id",
-    "accession_number",
-    "study_description_key",
 )
 
 
@@ -54,13 +48,17 @@ class ParentCache:
         self.sources: dict[str, int] = {}
         self.studies: dict[str, Place] = {}
         self.series: dict[tuple[int, str], Place] = {}
+        # What instances said of their study and series, as far as it was looked at.
+        self.said: set[tuple[str, int, int]] = set()
 
     def learn(self, found: "Parents") -> None:
         """Take over what a committed transaction found or made."""
         with self._lock:
-            if len(self.series) > self._limit:
+            if max(len(self.series), len(self.said)) > self._limit:
                 self.studies = {}
                 self.series = {}
+                self.said = set()
+            self.said |= found.said
             self.sources = self.sources | found.sources
             self.studies.update(found.studies)
             self.series.update(found.series)
@@ -76,6 +74,7 @@ class Parents:
         self.sources: dict[str, int] = {}
         self.studies: dict[str, Place] = {}
         self.series: dict[tuple[int, str], Place] = {}
+        self.said: set[tuple[str, int, int]] = set()
 
     def resolve(self, batch: Sequence[NewInstance]) -> None:
         """Find or make every parent of ``batch``."""
@@ -135,7 +134,8 @@ class Parents:
         values |= self._new_row(new.source.collection, new.source.site, new.partition)
         values["patient_fk"] = self._patient(new)
         key = self._insert(study, values)
-        self._index_text(key, new.study)
+        index_text(self._connection, key, new.study)
+        self._is_news("study", key, new.study.attributes)
         return Place(
             id=key,
             collection=new.source.collection,
@@ -152,15 +152,6 @@ class Parents:
             select(patient.c.id).where(*(patient.c[name] == values[name] for name in identity))
         ).scalar()
         return self._insert(patient, values) if known is None else known
-
-    def _index_text(self, key: int, row: StudyRow) -> None:
-        if self._connection.dialect.name == "sqlite":
-            names = ", ".join(TRIGRAM_COLUMNS)
-            marks = ", ".join(f":{name}" for name in TRIGRAM_COLUMNS)
-            self._connection.execute(
-                text(f"INSERT INTO study_text (rowid, {names}) VALUES (:id, {marks})"),  # noqa: S608 - constants
-                {"id": key} | {name: getattr(row, name) for name in TRIGRAM_COLUMNS},
-            )
 
     # -- series ----------------------------------------------------------------------------
 
@@ -194,12 +185,30 @@ class Parents:
         values = {name: getattr(new.series, name) for name in _SERIES_COLUMNS}
         values |= self._new_row(home.collection, new.source.site, home.partition)
         values["study_fk"] = home.id
+        key = self._insert(series, values)
+        self._is_news("series", key, new.series.attributes)
         return Place(
-            id=self._insert(series, values),
+            id=key,
             collection=home.collection,
             site=new.source.site,
             partition=home.partition,
         )
+
+    def fill_gaps(self, visible: Iterable[NewInstance]) -> None:
+        """Fill what studies and series lack with what new visible instances say."""
+        for new in visible:
+            of_study, of_series = self.study_of(new).id, self.series_of(new).id
+            if self._is_news("study", of_study, new.study.attributes):
+                fill_study(self._connection, of_study, new)
+            if self._is_news("series", of_series, new.series.attributes):
+                fill_series(self._connection, of_series, new)
+
+    def _is_news(self, level: str, key: int, attributes: bytes) -> bool:
+        saying = (level, key, hash(attributes))
+        if saying in self.said or saying in self._cache.said:
+            return False
+        self.said.add(saying)
+        return True
 
     # -- both ------------------------------------------------------------------------------
 
