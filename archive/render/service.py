@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Final
 
 from archive.auth.principal import Principal
-from archive.dicom.instance import PixelDescription
 from archive.dicom.part10 import read_file_meta
 from archive.dicom.transfer_syntax import EXPLICIT_LITTLE_ENDIAN, transfer_syntax
 from archive.errors import InvalidInstanceError, NotAcceptableError, NotFoundError
@@ -26,7 +25,7 @@ from archive.render.pixels import Pixels
 from archive.render.pool import RenderPool
 from archive.render.presentation import pixel_description
 from archive.render.source import inflated_view, object_view
-from archive.render.targets import NATIVE_TARGETS, refusal
+from archive.render.targets import NATIVE_TARGETS, embedded_overlay, refusal
 from archive.render.views import Rendered, Views
 from archive.retrieve.service import RetrieveService, stored_frame
 from archive.retrieve.values import StoredInstance
@@ -100,10 +99,10 @@ class RenderService:
         """
         stored = self._retrieve.instance(principal, ref)
         try:
-            description = self._pixels(principal, ref).description
+            pixels = self._pixels(principal, ref)
         except NotFoundError:
-            description = None
-        return refusal(stored.transfer_syntax_uid, description, transfer_syntax_uid)
+            return refusal(stored.transfer_syntax_uid, None, transfer_syntax_uid)
+        return _refusal(pixels, transfer_syntax_uid)
 
     def transcode_frame(
         self,
@@ -122,7 +121,7 @@ class RenderService:
             If it cannot be decoded, or not encoded so.
         """
         pixels = self._pixels(principal, ref)
-        _require(pixels.stored, pixels.description, transfer_syntax_uid)
+        _require(_refusal(pixels, transfer_syntax_uid))
         return self._frame(pixels, frame_number, transfer_syntax_uid)
 
     def transcode_instance(
@@ -142,9 +141,9 @@ class RenderService:
         try:
             pixels = self._pixels(principal, ref)
         except NotFoundError:  # no image: only the encoding of the data set changes
-            _require(stored, None, transfer_syntax_uid)
+            _require(refusal(stored.transfer_syntax_uid, None, transfer_syntax_uid))
             return transcoded_instance(self._data_set(stored, 0), None, {}, transfer_syntax_uid)
-        _require(stored, pixels.description, transfer_syntax_uid)
+        _require(_refusal(pixels, transfer_syntax_uid))
         native = not transfer_syntax(stored.transfer_syntax_uid).encapsulated
         changed = changes(stored.transfer_syntax_uid, pixels.description, transfer_syntax_uid)
         supply = None
@@ -270,10 +269,18 @@ class RenderService:
             raise NotAcceptableError(f"{error}; it is available as stored") from error
 
 
-def _require(
-    stored: StoredInstance, description: PixelDescription | None, transfer_syntax_uid: str
-) -> None:
-    reason = refusal(stored.transfer_syntax_uid, description, transfer_syntax_uid)
+def _refusal(pixels: Pixels, transfer_syntax_uid: str) -> str:
+    stored_uid = pixels.stored.transfer_syntax_uid
+    if (
+        transfer_syntax_uid not in NATIVE_TARGETS
+        and pixels.needs_no_decoder
+        and embedded_overlay(pixels.attributes)
+    ):
+        return "an overlay lies in the unused bits of the pixels, and would be lost"
+    return refusal(stored_uid, pixels.description, transfer_syntax_uid)
+
+
+def _require(reason: str) -> None:
     if reason:
         raise NotAcceptableError(reason)
 

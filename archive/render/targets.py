@@ -3,9 +3,10 @@
 Looked at before an answer begins, so without the decoders: nothing here imports one.
 """
 
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib.util import find_spec
-from typing import Final
+from typing import Any, Final
 
 from archive.dicom.instance import PixelDescription
 from archive.dicom.transfer_syntax import (
@@ -90,6 +91,17 @@ def refusal(
     return _undecodable(stored_syntax_uid) or _unwritable(description, target_uid)
 
 
+def embedded_overlay(attributes: Mapping[str, Any]) -> bool:
+    """Tell whether an overlay lies in the unused bits of Pixel Data (PS3.5 §8.1.2, retired)."""
+    return any(
+        tag[:2] == "60"
+        and tag[4:] == "0102"
+        and (element.get("Value") or [0])[0] != 0
+        and f"{tag[:4]}3000" not in attributes
+        for tag, element in attributes.items()
+    )
+
+
 def _undecodable(stored_syntax_uid: str) -> str:
     stored = transfer_syntax(stored_syntax_uid)
     if stored_syntax_uid not in _DECODABLE:
@@ -128,7 +140,8 @@ def _unwritable_image(description: PixelDescription, target_uid: str, name: str)
     if target_uid == JPEG_LS and description.bits_stored < 2:
         return f"pixels of one bit stored are not written as {name}"
     if target_uid == JPEG_BASELINE and (
-        description.bits_stored != 8
+        bits != 8
+        or description.bits_stored != 8
         or description.pixel_representation
         or description.photometric_interpretation == "PALETTE COLOR"
     ):

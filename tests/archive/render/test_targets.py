@@ -7,7 +7,7 @@ import pytest
 
 from archive.dicom.instance import PixelDescription
 from archive.render import targets
-from archive.render.targets import TARGETS, refusal
+from archive.render.targets import TARGETS, embedded_overlay, refusal
 
 ROOT = "1.2.840.10008.1.2."
 GREY16 = PixelDescription(64, 64, 1, 16, 12, 11, 0, "MONOCHROME2")
@@ -71,3 +71,14 @@ def test_the_answer_needs_no_decoder():
         "sys.exit(any(name in sys.modules for name in ('numpy', 'openjpeg', 'imagecodecs')))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_an_overlay_in_the_unused_bits_is_seen():
+    # PS3.5 §8.1.2: an overlay without data of its own lies in the pixel cells.
+    position = {"vr": "US", "Value": [12]}
+    data = {"vr": "OW", "BulkDataURI": "bulkdata/60003000"}
+    assert embedded_overlay({"60000102": position})
+    assert embedded_overlay({"60020102": position, "60003000": data})
+    assert not embedded_overlay({"60000102": position, "60003000": data})
+    assert not embedded_overlay({"60000102": {"vr": "US", "Value": [0]}})
+    assert not embedded_overlay({"60000102": {"vr": "US"}, "00280102": position})

@@ -1,0 +1,71 @@
+"""The cache of what was made: bounded, each value made once, failures not kept."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from archive.errors import NotAcceptableError
+from archive.render.cache import BoundedCache
+
+
+def test_a_value_is_made_once_however_many_ask_at_the_same_time():
+    cache, begun, go = BoundedCache(1000), threading.Event(), threading.Event()
+    made = []
+
+    def make() -> bytes:
+        begun.set()
+        go.wait(10)
+        made.append(1)
+        return b"frame"
+
+    with ThreadPoolExecutor(8) as threads:
+        asked = [threads.submit(cache.get_or_make, "key", make) for _ in range(8)]
+        begun.wait(10)
+        go.set()
+        assert {future.result(10) for future in asked} == {b"frame"}
+    assert made == [1]
+
+
+def test_what_making_raises_reaches_everyone_who_waits_and_is_not_kept():
+    cache, begun, go = BoundedCache(1000), threading.Event(), threading.Event()
+
+    def fail() -> bytes:
+        begun.set()
+        go.wait(10)
+        raise NotAcceptableError("broken")
+
+    with ThreadPoolExecutor(4) as threads:
+        asked = [threads.submit(cache.get_or_make, "key", fail) for _ in range(4)]
+        begun.wait(10)
+        go.set()
+        for future in asked:
+            with pytest.raises(NotAcceptableError, match="broken"):
+                future.result(10)
+    assert cache.get_or_make("key", lambda: b"now") == b"now"
+
+
+def test_one_who_is_stopped_while_making_leaves_nothing_behind():
+    cache = BoundedCache(1000)
+
+    def stopped() -> bytes:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cache.get_or_make("key", stopped)
+    assert cache.get_or_make("key", lambda: b"later") == b"later"
+
+
+def test_the_oldest_go_first_and_the_bound_holds():
+    cache = BoundedCache(10)
+    for key in "abc":
+        cache.get_or_make(key, lambda key=key: key.encode() * 4)
+    assert cache.size_bytes == 8
+    assert cache.get_or_make("b", lambda: b"made again") == b"bbbb"
+    assert cache.get_or_make("a", lambda: b"again") == b"again"
+
+
+def test_a_value_larger_than_the_bound_is_returned_but_not_kept():
+    cache = BoundedCache(3)
+    assert cache.get_or_make("key", lambda: b"large") == b"large"
+    assert cache.size_bytes == 0
