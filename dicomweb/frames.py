@@ -40,7 +40,7 @@ _NATIVE_AS_STORED: Final = frozenset({EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_EN
 def retrieve_frames(request: Request) -> Response:
     """Return frames of an instance, in the order asked, as often as asked."""
     ref = instance_of(request)
-    numbers = _frame_numbers(request.path_params["frames"])
+    numbers = frame_numbers(request.path_params["frames"])
     stored, frames = archive_of(request).retrieve.frames(principal_of(request), ref, numbers)
     syntax = transfer_syntax(stored.transfer_syntax_uid)
     single = len(frames) == 1
@@ -64,7 +64,14 @@ def retrieve_frames(request: Request) -> Response:
     )
 
 
-def _frame_numbers(text: str) -> list[int]:
+def frame_numbers(text: str) -> list[int]:
+    """Read the frames of a path: numbers from 1 with commas between.
+
+    Raises
+    ------
+    InvalidRequestError
+        If it holds anything else, or too many.
+    """
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdigit() and len(part) <= 10 for part in parts):
         raise InvalidRequestError(

@@ -26,11 +26,11 @@ from dicomweb.context import (
     ref_of,
     resource_of,
 )
+from dicomweb.frames import frame_numbers
 from dicomweb.negotiation import MULTIPART, Offer, choose, part_kind
 from dicomweb.parts import REVALIDATE, Envelope, Part, streamed_parts
 from dicomweb.rendering_parameters import (
     Asked,
-    frame_numbers,
     rendered_options,
     thumbnail_options,
 )

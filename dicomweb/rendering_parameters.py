@@ -22,7 +22,6 @@ from archive.render.options import (
 )
 from dicomweb.negotiation import accepted
 
-_MOST_FRAMES: Final = 10_000
 # PS3.18 Annex D: defined terms of Specific Character Set (0008,0005) for IANA's names.
 _DEFINED_TERMS: Final = {
     "iso_ir 6": "us-ascii",
@@ -129,26 +128,6 @@ def annotation(request: Request, *names: str) -> tuple[tuple[Annotation, ...], t
     if not unknown:
         return known, ()
     return known, (f"The following annotation values are not supported: {', '.join(unknown)}",)
-
-
-def frame_numbers(text: str) -> list[int]:
-    """Read the frames of a path (PS3.18 §10.4.1.1.6).
-
-    Raises
-    ------
-    InvalidRequestError
-        If they are not numbers from 1 with commas between, or too many.
-    """
-    parts = [part.strip() for part in text.split(",")]
-    form = f"frames {text[:80]!r}: expected 1 to {_MOST_FRAMES} numbers from 1, with commas"
-    if len(parts) > _MOST_FRAMES:
-        raise InvalidRequestError(form)
-    if not all(part.isascii() and part.isdigit() and len(part) <= 9 for part in parts):
-        raise InvalidRequestError(form)
-    numbers = [int(part) for part in parts]
-    if min(numbers) < 1:
-        raise InvalidRequestError(form)
-    return numbers
 
 
 # -- character sets ----------------------------------------------------------------------------

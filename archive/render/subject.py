@@ -65,10 +65,7 @@ class Subject:
     @property
     def ref(self) -> InstanceRef:
         """Its UIDs."""
-        stored = self.stored
-        return InstanceRef(
-            stored.study_instance_uid, stored.series_instance_uid, stored.sop_instance_uid
-        )
+        return ref_of(self.stored)
 
     @property
     def number_of_frames(self) -> int:
@@ -95,6 +92,13 @@ class Subject:
         name = transfer_syntax(self.stored.transfer_syntax_uid).name
         kind = text(self.attributes, "00080060") or "unknown modality"
         return f"{kind}, SOP class {self.stored.sop_class_uid}, {name}"
+
+
+def ref_of(stored: StoredInstance) -> InstanceRef:
+    """Return the UIDs of a stored instance."""
+    return InstanceRef(
+        stored.study_instance_uid, stored.series_instance_uid, stored.sop_instance_uid
+    )
 
 
 def subject_of(

@@ -27,6 +27,7 @@ from archive.render.subject import (
     Subject,
     document_length,
     frame_durations,
+    ref_of,
     subject_of,
 )
 from archive.retrieve.service import RetrieveService, stored_frame
@@ -171,12 +172,12 @@ class Views:
         """
         first_shown: Subject | None = None
         for series in _by_series(found):
-            subject = self.subject(principal, _ref(series[len(series) // 2]))
+            subject = self.subject(principal, ref_of(series[len(series) // 2]))
             if subject.pixels is not None:
                 return subject
             if first_shown is None and subject.media_types:
                 first_shown = subject
-        return first_shown or self.subject(principal, _ref(found[0]))
+        return first_shown or self.subject(principal, ref_of(found[0]))
 
     def shown_as(
         self,
@@ -202,7 +203,7 @@ class Views:
                 stored.transfer_syntax_uid,
             )
             if kind not in kinds:
-                types = self.subject(principal, _ref(stored)).media_types
+                types = self.subject(principal, ref_of(stored)).media_types
                 kinds[kind] = next((name for name in types if fits(name)), None)
             media_type = kinds[kind]
             if media_type is not None:
@@ -409,12 +410,6 @@ def _by_series(found: Sequence[StoredInstance]) -> list[list[StoredInstance]]:
     for stored in found:
         series.setdefault(stored.series_instance_uid, []).append(stored)
     return list(series.values())
-
-
-def _ref(stored: StoredInstance) -> InstanceRef:
-    return InstanceRef(
-        stored.study_instance_uid, stored.series_instance_uid, stored.sop_instance_uid
-    )
 
 
 def _etag(subject: Subject, frames: object, parameters: object) -> str:
