@@ -141,3 +141,21 @@ def showcase(tmp_path_factory):
     config = make_config(tmp_path_factory.mktemp("showcase") / "data")
     with running_archive(config) as archive, http_client(archive) as client:
         yield Showcase(archive, client, fill(archive))
+
+
+@pytest.fixture(scope="module")
+def shared_client(tmp_path_factory):
+    """A client of an archive that the tests of a module fill together."""
+    config = make_config(tmp_path_factory.mktemp("shared") / "data")
+    with running_archive(config) as archive, http_client(archive) as opened:
+        yield opened
+
+
+@pytest.fixture
+def storing_client(request, shared_client):
+    """A client of the module's archive, or of the test's own where it asks for `archive`."""
+    if "archive" not in request.fixturenames:
+        yield shared_client
+        return
+    with http_client(request.getfixturevalue("archive")) as opened:
+        yield opened

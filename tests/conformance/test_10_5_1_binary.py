@@ -28,6 +28,11 @@ from tests.conformance.stow import (
 DICOM = {"Content-Type": "application/dicom"}
 
 
+@pytest.fixture
+def client(storing_client):
+    return storing_client
+
+
 def instances(archive) -> int:
     return archive.changes.totals(OPERATOR).instances
 
@@ -204,7 +209,7 @@ def test_lines_may_end_in_a_line_feed_alone(client):
 )
 @pytest.mark.parametrize("size", [0, 1, 7])
 def test_what_only_looks_like_a_boundary_is_content(client, inside, size):
-    original = ct()
+    (original,) = copies(1)
     length = len(inside) + len(inside) % 2
     padded = inside.ljust(length, b" ")
     element = b"\xfd\xff\xfc\xffOB\0\0" + length.to_bytes(4, "little") + padded
