@@ -1,5 +1,7 @@
 """The Store Instances Response Module (PS3.18 Annex I), and the status that goes with it."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
@@ -9,12 +11,14 @@ from starlette.responses import Response
 
 from archive.dicom.instance import AttributeWarning
 from archive.dicom.xml_writer import encode_xml
-from archive.errors import ArchiveError, InvalidInstanceError, InvalidRequestError
+from archive.errors import ArchiveError, InvalidInstanceError
 from archive.ingest.outcome import Disposition, Outcome, Remark
+from archive.log import get_logger
 from dicomweb.context import base_url, instance_url
 from dicomweb.errors import WARNING_REASONS, mapped
 from dicomweb.responses import RETRY_AFTER_S, JsonResponse, problem
 
+logger = get_logger(__name__)
 _Item = dict[str, Any]
 # Error Comment is an LO: longer texts stand whole in Text Value (PS3.5 §6.2).
 _LONGEST_COMMENT: Final = 64
@@ -33,6 +37,20 @@ class Results:
     study_instance_uid: str | None
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     failures: dict[int, Exception] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def noting(self, position: int) -> Iterator[None]:
+        """Note whatever fails inside the block as the fate of the instance at ``position``."""
+        try:
+            yield
+        except ArchiveError as error:
+            logger.warning(
+                "instance.refused", extra={"reason": str(error), "part": position + 1}
+            )
+            self.failures[position] = error
+        except Exception as error:
+            logger.exception("instance.failed", extra={"part": position + 1})
+            self.failures[position] = error
 
     def status(self) -> HTTPStatus:
         """Return the status (PS3.18 Table 10.5.3-1)."""
@@ -64,12 +82,10 @@ def store_response(request: Request, results: Results, media_type: str) -> Respo
     return response
 
 
-def malformed_response(
-    request: Request, results: Results, error: InvalidRequestError
-) -> Response:
-    """Answer a body that broke off: 400, and what was stored before it did."""
+def malformed_response(request: Request, results: Results, error: ArchiveError) -> Response:
+    """Answer a body that could not be read to its end, and what was stored before that."""
     module = response_module(request, results)
-    return problem(HTTPStatus.BAD_REQUEST, str(error), storeInstancesResponse=module)
+    return problem(mapped(error).status, str(error), storeInstancesResponse=module)
 
 
 def response_module(request: Request, results: Results) -> _Item:

@@ -15,11 +15,11 @@ from archive.errors import (
     InvalidRequestError,
     NotAcceptableError,
     StorageFullError,
+    TooLargeError,
     UnsupportedMediaTypeError,
 )
 from archive.identity import StudyRef
 from archive.ingest.incoming import Incoming
-from archive.log import get_logger
 from dicomweb.accept import MediaType, parse_media_type
 from dicomweb.context import archive_of, principal_of, resource_of, source_of
 from dicomweb.multipart import Event, PartBegin
@@ -29,7 +29,6 @@ from dicomweb.store_response import Results, malformed_response, store_response
 from dicomweb.stow_body import ENCODINGS, Received, content_codings, iter_events, iter_parts
 from dicomweb.stow_metadata import METADATA_TYPES, store_metadata
 
-logger = get_logger(__name__)
 _PARTS_AT_ONCE: Final = 8
 _SINGLE: Final = frozenset({DICOM, OCTETS, DICOM_JSON, "application/dicom+xml"})
 _RELATED: Final = frozenset({"", DICOM, OCTETS}) | METADATA_TYPES
@@ -55,7 +54,7 @@ async def store_instances(request: Request) -> Response:
         count = await _store(request, content_type, results)
     except ClientDisconnect:
         return problem(HTTPStatus.BAD_REQUEST, "the client went away half way")
-    except InvalidRequestError as error:
+    except (InvalidRequestError, TooLargeError) as error:
         return malformed_response(request, results, error)
     if not count:
         raise InvalidRequestError("the body holds no part: nothing was stored")
@@ -141,20 +140,15 @@ async def _store_one(
     limiter: anyio.Semaphore,
 ) -> None:
     try:
-        incoming = Incoming(
-            await part.finish(),
-            source_of(request),
-            study_instance_uid=results.study_instance_uid,
-        )
-        results.outcomes[position] = await anyio.to_thread.run_sync(
-            partial(archive_of(request).ingest.store, principal_of(request), incoming)
-        )
-    except ArchiveError as error:
-        logger.warning("instance.refused", extra={"reason": str(error), "part": position + 1})
-        results.failures[position] = error
-    except Exception as error:
-        logger.exception("instance.failed", extra={"part": position + 1})
-        results.failures[position] = error
+        with results.noting(position):
+            incoming = Incoming(
+                await part.finish(),
+                source_of(request),
+                study_instance_uid=results.study_instance_uid,
+            )
+            results.outcomes[position] = await anyio.to_thread.run_sync(
+                partial(archive_of(request).ingest.store, principal_of(request), incoming)
+            )
     finally:
         part.discard()
         limiter.release()

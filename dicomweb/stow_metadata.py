@@ -11,7 +11,6 @@ from archive.dicom.instance import Attributes
 from archive.dicom.json_reader import read_json
 from archive.dicom.xml_reader import read_xml
 from archive.errors import (
-    ArchiveError,
     InvalidInstanceError,
     InvalidRequestError,
     TooLargeError,
@@ -19,13 +18,11 @@ from archive.errors import (
 from archive.ingest.assemble import Metadata, assemble
 from archive.ingest.bulk_parts import BulkPart, BulkParts
 from archive.ingest.outcome import Outcome
-from archive.log import get_logger
 from dicomweb.accept import parse_media_type
 from dicomweb.context import archive_of, principal_of, source_of
 from dicomweb.multipart import Event, PartBegin, PartData, PartEnd
 from dicomweb.store_response import Results
 
-logger = get_logger(__name__)
 JSON_TYPES: Final = frozenset({"application/dicom+json", "application/json"})
 XML_TYPES: Final = frozenset({"application/dicom+xml", "application/xml", "text/xml"})
 METADATA_TYPES: Final = JSON_TYPES | XML_TYPES
@@ -156,14 +153,8 @@ async def _store_all(
 async def _note(
     store: partial[Outcome], position: int, results: Results, limiter: anyio.CapacityLimiter
 ) -> None:
-    try:
+    with results.noting(position):
         results.outcomes[position] = await anyio.to_thread.run_sync(store, limiter=limiter)
-    except ArchiveError as error:
-        logger.warning("instance.refused", extra={"reason": str(error), "part": position + 1})
-        results.failures[position] = error
-    except Exception as error:
-        logger.exception("instance.failed", extra={"part": position + 1})
-        results.failures[position] = error
 
 
 def _store(request: Request, metadata: Metadata, parts: BulkParts) -> Outcome:
