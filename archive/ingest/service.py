@@ -172,15 +172,12 @@ def _parse(incoming: Incoming) -> tuple[ParsedInstance, _Remarks]:
 
 
 def _header_in_doubt(meta: FileMeta, parsed: ParsedInstance) -> tuple[AttributeWarning, ...]:
-    claims = (
-        ("00020002", meta.media_storage_sop_class_uid, parsed.sop_class_uid),
-        ("00020003", meta.media_storage_sop_instance_uid, parsed.sop_instance_uid),
-    )
-    return tuple(
-        AttributeWarning(tag, "the file header says another UID than the data set")
-        for tag, claimed, actual in claims
-        if claimed and claimed != actual
-    )
+    # Of another instance UID nothing is said: real files were edited so, and harm nobody.
+    claimed = meta.media_storage_sop_class_uid
+    if claimed in ("", parsed.sop_class_uid):
+        return ()
+    message = "the file header says another SOP class than the data set"
+    return (AttributeWarning("00020002", message),)
 
 
 @contextlib.contextmanager

@@ -276,14 +276,30 @@ def test_a_value_that_is_none_of_its_vr_is_kept_and_told(client, body, tags):
     assert stored_bytes(client, item) == body
 
 
-def test_a_file_header_that_says_another_instance_is_told(client):
-    uid = uids(ct())[2].encode()
-    body = ct().replace(uid, uid[:-1] + b"9", 1)
+def test_a_file_header_that_says_another_sop_class_is_told(client):
+    body = ct().replace(b"1.2.840.10008.5.1.4.1.1.2\0", b"1.2.840.10008.5.1.4.1.1.4\0", 1)
     response = post(client, body)
     assert response.status_code == 202
     (item,) = referenced(response)
-    assert value(item, "00081155") == uid.decode()
-    assert value(value(item, "00741048"), "00720026") == "00020003"
+    assert value(item, "00081150") == "1.2.840.10008.5.1.4.1.1.2"
+    assert value(item, "00081196") == 0xB007
+    assert value(value(item, "00741048"), "00720026") == "00020002"
+
+
+def test_a_file_header_that_says_another_instance_harms_nobody(client):
+    uid = uids(ct())[2].encode()
+    response = post(client, ct().replace(uid, uid[:-1] + b"9", 1))
+    assert response.status_code == 200
+    assert value(referenced(response)[0], "00081155") == uid.decode()
+
+
+def test_of_real_files_only_those_that_are_wrong_are_warned_about(client, wheel_files):
+    codes = {}
+    for path in wheel_files:
+        for item in referenced(post(client, path.read_bytes())):
+            codes[path.name] = item.get("00081196", {}).get("Value", [0])[0]
+    assert {name for name, code in codes.items() if code} == {"SC_rgb_jpeg.dcm", "badVR.dcm"}
+    assert len(codes) > 40
 
 
 def test_a_sop_instance_uid_that_is_elsewhere_too_is_told(client, archive):
