@@ -7,6 +7,7 @@ import numpy as np
 import pydicom
 import pytest
 
+from dicomweb import wado
 from tests import synthetic
 from tests.conformance.multipart import parts_of
 from tests.conftest import store
@@ -160,3 +161,26 @@ def test_a_big_endian_instance_leaves_in_little_endian(client, archive):
         found = read(got.content)
     assert found.file_meta.TransferSyntaxUID == ELE
     assert (np.frombuffer(found.PixelData, "<u2") == values).all()
+
+
+@pytest.mark.parametrize("accept", [AS_STORED, "application/zip; transfer-syntax=*"])
+def test_a_study_too_large_to_be_held_is_the_same(client, archive, monkeypatch, accept):
+    first = synthetic.data_set()
+    url = f"/studies/{first.StudyInstanceUID}"
+    for number in range(5):
+        more = synthetic.data_set(
+            StudyInstanceUID=first.StudyInstanceUID, InstanceNumber=number
+        )
+        store(archive, synthetic.part10(more, ELE))
+    held = client.get(url, headers={"Accept": accept})
+    monkeypatch.setattr(wado, "_MOST_HELD", 2)
+    streamed = client.get(url, headers={"Accept": accept})
+    assert "content-length" in held.headers
+    assert "content-length" not in streamed.headers
+    assert streamed.headers["etag"] == held.headers["etag"]
+    if "zip" in accept:
+        assert streamed.content == held.content
+    else:
+        contents = [part.content for part in parts_of(streamed)]
+        assert len(contents) == 5
+        assert contents == [part.content for part in parts_of(held)]
