@@ -137,9 +137,10 @@ def _wadl_method(resource: Resource, method: str, operation: Operation) -> Itera
     name = operation_id(resource, method, operation)
     yield f'<method name="{method}" id="{name}">\n'
     yield f'<doc title="{html.escape(described.title)}"/>\n<request>\n'
-    if described.gives:
-        yield f'<param name="Accept" style="header" default="{described.gives[0]}">\n'
-        yield from (f'<option value="{media_type}"/>\n' for media_type in described.gives)
+    given = [html.escape(media_type) for media_type in described.gives]
+    if given:
+        yield f'<param name="Accept" style="header" default="{given[0]}">\n'
+        yield from (f'<option value="{media_type}"/>\n' for media_type in given)
         yield "</param>\n"
     for parameter in described.parameters:
         yield (
@@ -150,15 +151,15 @@ def _wadl_method(resource: Resource, method: str, operation: Operation) -> Itera
     for media_type in described.takes:
         yield f'<representation mediaType="{media_type}"/>\n'
     yield "</request>\n"
-    yield from _wadl_responses(described)
+    yield from _wadl_responses(described, given)
     yield "</method>\n"
 
 
-def _wadl_responses(described: Described) -> Iterator[str]:
+def _wadl_responses(described: Described, given: Sequence[str]) -> Iterator[str]:
     for status in described.statuses:
         yield f'<response status="{status}">\n'
         if status < 300:
-            yield from (f'<representation mediaType="{of}"/>\n' for of in described.gives)
+            yield from (f'<representation mediaType="{of}"/>\n' for of in given)
         yield "</response>\n"
     failures = " ".join(map(str, described.all_failures))
     yield f'<response status="{failures}">\n'

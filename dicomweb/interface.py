@@ -17,6 +17,9 @@ DICOM_JSON: Final = "application/dicom+json"
 DICOM_XML: Final = "application/dicom+xml"
 OCTETS: Final = "application/octet-stream"
 MULTIPART: Final = "multipart/related"
+PARTS_OF_DICOM: Final = f'{MULTIPART}; type="{DICOM}"'
+PARTS_OF_XML: Final = f'{MULTIPART}; type="{DICOM_XML}"'
+PARTS_OF_BYTES: Final = f'{MULTIPART}; type="{OCTETS}"'
 ZIP: Final = "application/zip"
 HTML: Final = "text/html"
 WADL: Final = "application/vnd.sun.wadl+xml"
@@ -184,7 +187,7 @@ DESCRIBED: Final[dict[str, Described]] = {
     "search": Described(
         "Search",
         "10.6",
-        (DICOM_JSON, MULTIPART, JSON, "application/x-ndjson", "text/csv"),
+        (DICOM_JSON, PARTS_OF_XML, JSON, "application/x-ndjson", "text/csv"),
         "DataSets",
         parameters=_SEARCH,
         statuses=_WHOLE,
@@ -196,7 +199,7 @@ DESCRIBED: Final[dict[str, Described]] = {
         "10.5",
         (DICOM_JSON, DICOM_XML, JSON),
         "DataSet",
-        takes=(MULTIPART, DICOM),
+        takes=(MULTIPART, DICOM, DICOM_JSON, DICOM_XML),
         statuses=(200, 202),
         failures=(406, 409, 411, 413, 415),
         tells=(PROBLEM, DICOM_JSON, DICOM_XML, JSON),  # what became of each instance
@@ -204,7 +207,7 @@ DESCRIBED: Final[dict[str, Described]] = {
     "retrieve": Described(
         "Retrieve Instances",
         "10.4.1.1.1",
-        (MULTIPART, DICOM, ZIP),
+        (PARTS_OF_DICOM, DICOM, ZIP),
         parameters=_BYTES,
         statuses=_PARTS,
         failures=(404, 406, 412, 416),
@@ -212,7 +215,7 @@ DESCRIBED: Final[dict[str, Described]] = {
     "metadata": Described(
         "Retrieve Metadata",
         "10.4.1.1.2",
-        (DICOM_JSON, MULTIPART, JSON),
+        (DICOM_JSON, PARTS_OF_XML, JSON),
         "DataSets",
         parameters=(
             _ACCEPT,
@@ -246,7 +249,7 @@ DESCRIBED: Final[dict[str, Described]] = {
     "frames": Described(
         "Retrieve Frames",
         "10.4.1.1.6",
-        (MULTIPART, OCTETS, *_PIXELS),
+        (PARTS_OF_BYTES, OCTETS, *_PIXELS),
         parameters=_BYTES,
         statuses=_PARTS,
         failures=(404, 406, 412, 416),
@@ -254,7 +257,7 @@ DESCRIBED: Final[dict[str, Described]] = {
     "pixeldata": Described(
         "Retrieve Pixel Data",
         "10.4.1.1.7",
-        (MULTIPART, OCTETS, *_PIXELS),
+        (PARTS_OF_BYTES, OCTETS, *_PIXELS),
         parameters=_BYTES,
         statuses=_PARTS,
         failures=(404, 406, 412, 416),

@@ -123,11 +123,17 @@ def _responses(described: Described, method: str) -> Iterator[tuple[str, Json]]:
         answer: Json = {"description": HTTPStatus(status).phrase}
         if described.gives and status in (200, 202, 206) and method != "HEAD":
             answer["content"] = {
-                media_type: _content(described, media_type) for media_type in described.gives
+                _plain(media_type): _content(described, media_type)
+                for media_type in described.gives
             }
         yield str(status), answer
     for status in described.all_failures:
         yield str(status), _failure(described)
+
+
+def _plain(media_type: str) -> str:
+    """Return a media type without parameters: OpenAPI tells answers apart by that."""
+    return media_type.partition(";")[0]
 
 
 def _content(described: Described, media_type: str) -> Json:

@@ -26,11 +26,17 @@ NAMES = (
 EXAMPLES = {"GET": 8, "POST": 6, "DELETE": 4}
 
 
-schemathesis.openapi.media_type("application/dicom", st.binary(min_size=1, max_size=300))
-schemathesis.openapi.media_type("multipart/related", st.binary(min_size=1, max_size=300))
+BODIES = (
+    "application/dicom",
+    "multipart/related",
+    "application/dicom+json",
+    "application/dicom+xml",
+)
+for body in BODIES:
+    schemathesis.openapi.media_type(body, st.binary(min_size=1, max_size=300))
 
 
-@schemathesis.serializer("application/dicom", "multipart/related")
+@schemathesis.serializer(*BODIES)
 def as_it_is(_context, value):
     return value
 
