@@ -43,6 +43,22 @@ _ISOLATED: Final[Mapping[str, str]] = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
 }
+# What the viewer decodes itself: these frames are sent as they are stored. Without this list it
+# asks for any syntax, and cannot show what it is then given (JPEG XL, progressive JPEG).
+_DECODED: Final = (
+    ("application/octet-stream", ("1.2.840.10008.1.2.1",)),
+    ("image/dicom-rle", ("1.2.840.10008.1.2.5",)),
+    ("image/jpeg", tuple(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70))),
+    ("image/jls", tuple(f"1.2.840.10008.1.2.4.{number}" for number in (80, 81))),
+    ("image/jp2", tuple(f"1.2.840.10008.1.2.4.{number}" for number in (90, 91))),
+    ("image/jphc", tuple(f"1.2.840.10008.1.2.4.{number}" for number in (201, 202, 203))),
+)
+_ACCEPTED: Final = ", ".join(
+    # Without quotes an Accept needs no preflight from another origin.
+    f"multipart/related; type={media_type}; transfer-syntax={syntax}"
+    for media_type, syntaxes in _DECODED
+    for syntax in syntaxes
+)
 _NOT_INSTALLED: Final = """<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><title>No viewer here yet</title></head>
@@ -182,8 +198,8 @@ def _settings(request: Request) -> bytes:
             "supportsFuzzyMatching": False,
             "supportsWildcard": True,
             "singlepart": "bulkdata,video",
-            # Without quotes an Accept needs no preflight from another origin.
             "omitQuotationForMultipartRequest": True,
+            "acceptHeader": [_ACCEPTED],
             "bulkDataURI": {"enabled": True},
         },
     }

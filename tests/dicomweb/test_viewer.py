@@ -195,6 +195,22 @@ def test_the_settings_lead_to_this_archive_by_path_alone(web):
     assert roots["supportsWildcard"] is True
 
 
+def test_the_viewer_asks_for_what_it_decodes_and_nothing_else(web):
+    settings = settings_of(web.get("/viewer/app-config.js"))
+    (accept,) = settings["dataSources"][0]["configuration"]["acceptHeader"]
+    asked = dict(
+        reversed(part.removeprefix("multipart/related; type=").split("; transfer-syntax="))
+        for part in accept.split(", ")
+    )
+    assert asked["1.2.840.10008.1.2.1"] == "application/octet-stream"
+    assert asked["1.2.840.10008.1.2.4.80"] == "image/jls"
+    # JPEG XL, video, progressive JPEG and part 2 of JPEG 2000 have no decoder there.
+    for syntax in ("110", "111", "112", "102", "55", "92"):
+        assert f"1.2.840.10008.1.2.4.{syntax}" not in asked
+    assert "*" not in accept
+    assert '"' not in accept
+
+
 @pytest.mark.parametrize(
     ("prefix", "seen"),
     [
