@@ -13,8 +13,8 @@ COPY dimse dimse
 COPY dicomweb dicomweb
 COPY storage storage
 RUN /opt/fileroom/bin/pip install --no-cache-dir --disable-pip-version-check ".[postgresql,codecs]"
-COPY --from=viewer /viewer/*.tgz /tmp/viewer.tgz
-RUN FILEROOM_VIEWER__FOLDER=/opt/viewer /opt/fileroom/bin/fileroom viewer install --file /tmp/viewer.tgz
+COPY --from=viewer /viewer /tmp/viewer
+RUN FILEROOM_VIEWER__FOLDER=/opt/viewer /opt/fileroom/bin/fileroom viewer install --file /tmp/viewer/*.tgz
 
 FROM python:3.12-slim
 RUN useradd --system --uid 10001 --home-dir /data --shell /usr/sbin/nologin fileroom \
