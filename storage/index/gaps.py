@@ -1,7 +1,8 @@
 """What the first instance of a study or series left empty, filled in from later ones.
 
 A report or a segmentation often says less of its study than the images do, and may come first.
-What has a value is never changed: where instances disagree, the first one stays.
+What has a value is never changed: where instances disagree, the first one stays. Only what lost
+all its instances is described anew, by the first that comes after.
 """
 
 from dataclasses import fields
@@ -24,8 +25,8 @@ TRIGRAM_COLUMNS: Final = (
 _IDENTITY: Final = frozenset({"patient_id", "issuer_of_patient_id"})
 _PATIENT_TAGS: Final = frozenset({"00100020", "00100021"})
 _OF_PATIENT: Final = ("patient_name", "patient_name_key", "patient_birth_date", "patient_sex")
-_STUDY_COLUMNS: Final = tuple(f.name for f in fields(StudyRow) if f.name in study.c)
-_SERIES_COLUMNS: Final = tuple(f.name for f in fields(SeriesRow) if f.name in series.c)
+STUDY_COLUMNS: Final = tuple(f.name for f in fields(StudyRow) if f.name in study.c)
+SERIES_COLUMNS: Final = tuple(f.name for f in fields(SeriesRow) if f.name in series.c)
 
 
 def fill_study(connection: Connection, key: int, new: NewInstance) -> None:
@@ -37,16 +38,12 @@ def fill_study(connection: Connection, key: int, new: NewInstance) -> None:
     )
     if not same_patient:
         return
-    values = _missing(known, new.study, _STUDY_COLUMNS, kept=_IDENTITY)
+    values = _missing(known, new.study, STUDY_COLUMNS, kept=_IDENTITY)
     if not values:
         return
     connection.execute(update(study).where(study.c.id == key).values(**values))
     if "study_date" in values:
-        connection.execute(
-            update(study_modality)
-            .where(study_modality.c.study_fk == key)
-            .values(study_date=values["study_date"])
-        )
+        _date_modalities(connection, key, values["study_date"])
     _fill_patient(connection, known.patient_fk, new.study)
     if any(name in values for name in TRIGRAM_COLUMNS):
         filled = connection.execute(select(study).where(study.c.id == key)).one()
@@ -57,9 +54,33 @@ def fill_study(connection: Connection, key: int, new: NewInstance) -> None:
 def fill_series(connection: Connection, key: int, new: NewInstance) -> None:
     """Fill what series ``key`` lacks with what ``new`` says of it."""
     known = connection.execute(select(series).where(series.c.id == key)).one()
-    values = _missing(known, new.series, _SERIES_COLUMNS, kept=frozenset())
+    values = _missing(known, new.series, SERIES_COLUMNS, kept=frozenset())
     if values:
         connection.execute(update(series).where(series.c.id == key).values(**values))
+
+
+def renew_study(connection: Connection, key: int, row: StudyRow, patient_fk: int) -> None:
+    """Let study ``key`` say what ``row`` says, and nothing of what it said before."""
+    known = connection.execute(select(study).where(study.c.id == key)).one()
+    values = {name: getattr(row, name) for name in STUDY_COLUMNS} | {"patient_fk": patient_fk}
+    connection.execute(update(study).where(study.c.id == key).values(**values))
+    _date_modalities(connection, key, row.study_date)
+    index_text(connection, key, known, remove=True)
+    index_text(connection, key, row)
+
+
+def renew_series(connection: Connection, key: int, row: SeriesRow) -> None:
+    """Let series ``key`` say what ``row`` says, and nothing of what it said before."""
+    values = {name: getattr(row, name) for name in SERIES_COLUMNS}
+    connection.execute(update(series).where(series.c.id == key).values(**values))
+
+
+def _date_modalities(connection: Connection, key: int, study_date: str) -> None:
+    connection.execute(
+        update(study_modality)
+        .where(study_modality.c.study_fk == key)
+        .values(study_date=study_date)
+    )
 
 
 def index_text(

@@ -135,12 +135,14 @@ class InstanceInserter:
             for position, new in enumerate(batch):
                 arrival = _Arrival(new, parents, versions[new.instance.sop_instance_uid])
                 self._decide(arrival, decisions, change=first + position)
-            parents.fill_gaps(
+            visible = [
                 new
                 for new, became in zip(batch, decisions.insertions, strict=True)
                 if became.kind in _VISIBLE
-            )
-            _write(connection, decisions, at_us)
+            ]
+            studies, appeared = _write(connection, decisions, at_us)
+            parents.renew(visible, studies, appeared)
+            parents.fill_gaps(visible)
             self._terms.write(
                 connection, [(parents.series_of(new).id, new.terms) for new in batch]
             )
@@ -245,15 +247,16 @@ class _Arrival:
 def _judge(arrival: _Arrival, *, replace: bool) -> tuple[str, _Version | None]:
     """Return what an arrival is, and the version that holds the same content already.
 
-    Deleted versions do not count: what was deleted and is sent again is stored anew.
+    Deleted versions do not count: what was deleted and is sent again is stored anew. Nor do
+    versions held aside for the sake of one that is gone since.
     """
     alive = [known for known in arrival.here() if known.state != DELETED]
+    if all(known.state == HELD for known in alive):
+        return "stored", None
     row = arrival.new.instance
     for known in alive:
         if (known.digest, known.transfer_syntax_uid) == (row.digest, row.transfer_syntax_uid):
             return (HELD if known.state == HELD else "duplicate"), known
-    if not alive:
-        return "stored", None
     return ("replaced" if replace else HELD), None
 
 
@@ -276,7 +279,10 @@ def _find_versions(
     return found
 
 
-def _write(connection: Connection, decisions: _Decisions, at_us: int) -> None:
+def _write(
+    connection: Connection, decisions: _Decisions, at_us: int
+) -> tuple[set[int], set[int]]:
+    """Write everything; return the studies and series that had nothing visible before."""
     if decisions.displaced:
         connection.execute(
             update(instance)
@@ -304,6 +310,7 @@ def _write(connection: Connection, decisions: _Decisions, at_us: int) -> None:
                 for key, row in zip(keys, decisions.details, strict=True)
             ],
         )
-    decisions.growth.apply(connection, at_us)
+    appeared = decisions.growth.apply(connection, at_us)
     for study_fk, change in decisions.recount.items():
         recount(connection, [study_fk], at_us, change)
+    return appeared

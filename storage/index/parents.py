@@ -7,13 +7,19 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, insert, select, tuple_
 
-from storage.index.gaps import fill_series, fill_study, index_text
-from storage.index.rows import NewInstance, SeriesRow, Source, StudyRow
+from storage.index.gaps import (
+    SERIES_COLUMNS,
+    STUDY_COLUMNS,
+    fill_series,
+    fill_study,
+    index_text,
+    renew_series,
+    renew_study,
+)
+from storage.index.rows import NewInstance, Source
 from storage.index.tables import patient, series, source, study
 
 _SOURCE_COLUMNS = tuple(field.name for field in fields(Source))
-_SERIES_COLUMNS = tuple(field.name for field in fields(SeriesRow) if field.name in series.c)
-_STUDY_COLUMNS = tuple(field.name for field in fields(StudyRow) if field.name in study.c)
 _PATIENT_COLUMNS = (
     "issuer_of_patient_id",
     "patient_id",
@@ -51,6 +57,11 @@ class ParentCache:
         # What instances said of their study and series, as far as it was looked at.
         self.said: set[tuple[str, int, int]] = set()
 
+    def unsay(self, level: str, key: int) -> None:
+        """Forget what instances said of a study or series that is described anew."""
+        with self._lock:
+            self.said = {one for one in self.said if one[:2] != (level, key)}
+
     def learn(self, found: "Parents") -> None:
         """Take over what a committed transaction found or made."""
         with self._lock:
@@ -75,6 +86,7 @@ class Parents:
         self.studies: dict[str, Place] = {}
         self.series: dict[tuple[int, str], Place] = {}
         self.said: set[tuple[str, int, int]] = set()
+        self._made: set[tuple[str, int]] = set()
 
     def resolve(self, batch: Sequence[NewInstance]) -> None:
         """Find or make every parent of ``batch``."""
@@ -130,11 +142,12 @@ class Parents:
                 self.studies[uid] = self._make_study(wanted[uid])
 
     def _make_study(self, new: NewInstance) -> Place:
-        values = {name: getattr(new.study, name) for name in _STUDY_COLUMNS}
+        values = {name: getattr(new.study, name) for name in STUDY_COLUMNS}
         values |= self._new_row(new.source.collection, new.source.site, new.partition)
         values["patient_fk"] = self._patient(new)
         key = self._insert(study, values)
         index_text(self._connection, key, new.study)
+        self._made.add(("study", key))
         self._is_news("study", key, new.study.attributes)
         return Place(
             id=key,
@@ -182,10 +195,11 @@ class Parents:
     def _make_series(self, new: NewInstance) -> Place:
         # A series belongs where its study belongs, whoever sent it.
         home = self.study_of(new)
-        values = {name: getattr(new.series, name) for name in _SERIES_COLUMNS}
+        values = {name: getattr(new.series, name) for name in SERIES_COLUMNS}
         values |= self._new_row(home.collection, new.source.site, home.partition)
         values["study_fk"] = home.id
         key = self._insert(series, values)
+        self._made.add(("series", key))
         self._is_news("series", key, new.series.attributes)
         return Place(
             id=key,
@@ -193,6 +207,27 @@ class Parents:
             site=new.source.site,
             partition=home.partition,
         )
+
+    def renew(
+        self, visible: Iterable[NewInstance], studies: set[int], appeared: set[int]
+    ) -> None:
+        """Describe anew what had lost all its instances: by the first that is stored again.
+
+        Parameters
+        ----------
+        studies, appeared
+            The studies and series that had nothing visible before this batch.
+        """
+        for new in visible:
+            of_study, of_series = self.study_of(new).id, self.series_of(new).id
+            if of_study in studies and ("study", of_study) not in self._made:
+                self._made.add(("study", of_study))
+                self._cache.unsay("study", of_study)
+                renew_study(self._connection, of_study, new.study, self._patient(new))
+            if of_series in appeared and ("series", of_series) not in self._made:
+                self._made.add(("series", of_series))
+                self._cache.unsay("series", of_series)
+                renew_series(self._connection, of_series, new.series)
 
     def fill_gaps(self, visible: Iterable[NewInstance]) -> None:
         """Fill what studies and series lack with what new visible instances say."""

@@ -1,7 +1,7 @@
 """Counts and lists that studies and series keep of their visible instances."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -15,7 +15,11 @@ RELEASED = "released"
 
 # Built once: building a statement costs SQLAlchemy more than running it costs SQLite.
 _STUDY_LISTS: Final = select(
-    study.c.id, study.c.study_date, study.c.modalities, study.c.sop_classes
+    study.c.id,
+    study.c.study_date,
+    study.c.modalities,
+    study.c.sop_classes,
+    study.c.number_of_instances,
 ).where(study.c.id.in_(bindparam("keys", expanding=True)))
 _EMPTY_SERIES: Final = select(series.c.id).where(
     series.c.id.in_(bindparam("keys", expanding=True)), series.c.number_of_instances == 0
@@ -84,10 +88,16 @@ class Growth:
         growth.change = max(growth.change, change)
         growth.series[series_fk]
 
-    def apply(self, connection: Connection, at_us: int) -> None:
-        """Add everything to the rows of the index."""
+    def apply(self, connection: Connection, at_us: int) -> tuple[set[int], set[int]]:
+        """Add everything to the rows of the index.
+
+        Returns
+        -------
+        tuple of set of int
+            The studies and the series that had nothing visible before, and have now.
+        """
         if not self._studies:
-            return
+            return set(), set()
         known = {
             row.id: row
             for row in connection.execute(_STUDY_LISTS, {"keys": list(self._studies)})
@@ -118,10 +128,27 @@ class Growth:
                 for key, (count, size) in growth.series.items()
             ],
         )
+        return self._appeared(known, was_empty)
+
+    def _appeared(
+        self, known: Mapping[int, Row[Any]], was_empty: set[int]
+    ) -> tuple[set[int], set[int]]:
+        grown = {
+            key
+            for growth in self._studies.values()
+            for key, (count, _) in growth.series.items()
+            if count
+        }
+        studies = {
+            key
+            for key, growth in self._studies.items()
+            if not known[key].number_of_instances and growth.modalities
+        }
+        return studies, grown & was_empty
 
 
 def _gain(
-    known: Row[Any, Any, Any, Any], growth: _Growth, was_empty: set[int], *, at_us: int
+    known: Row[Any], growth: _Growth, was_empty: set[int], *, at_us: int
 ) -> dict[str, object]:
     counts = growth.series.values()
     return {
