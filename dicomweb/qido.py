@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Final
+from urllib.parse import urlsplit
 
 import orjson
 from starlette.requests import Request
@@ -19,7 +20,6 @@ from dicomweb.parameters import Search, parse_search
 from dicomweb.responses import DICOM_JSON
 from dicomweb.search_formats import CSV, JSON, NDJSON, XML, Match, encode_matches
 
-_AGENT: Final = "fileroom"
 _SINGLE: Final = (DICOM_JSON, JSON, NDJSON, CSV)
 _OFFERED: Final = (DICOM_JSON, f'{MULTIPART}; type="{XML}"', JSON, NDJSON, CSV)
 _CACHE: Final = "private, no-cache"
@@ -40,8 +40,10 @@ def search_handler(level: Level) -> Callable[[Request], Response]:
         if asked.count:
             headers["X-Total-Count"] = str(archive.query.count(principal, asked.request))
         response = _response(request, matches, media_type, headers)
+        # The service is named by its authority, which RFC 7234 §5.5 has room for.
+        service = urlsplit(base).netloc
         for text in _warnings(asked, page):
-            response.headers.append("Warning", f'299 {_AGENT} "{text}"')
+            response.headers.append("Warning", f'299 {service} "{text}"')
         return response
 
     return search
@@ -127,10 +129,8 @@ def _uid(match: Match, tag: str) -> str:
 def _warnings(asked: Search, page: Page) -> list[str]:
     texts = []
     if page.more:
-        limit, offset = asked.request.limit or 0, asked.request.offset
-        texts.append(
-            f"There are additional results that can be requested: offset={offset + limit}"
-        )
+        count = "" if page.remaining is None else f"{page.remaining} "
+        texts.append(f"There are {count}additional results that can be requested")
     ignored = [_safe(name) for name in (*asked.unknown, *page.ignored)]
     if ignored:
         texts.append(f"Not matched, because unknown or without a value: {', '.join(ignored)}")

@@ -145,6 +145,15 @@ DEFAULT_SERIES: Final = tuple(
     SeriesDate SeriesTime
     """)
 )
+# Of those, what is required: returned empty where no instance has it (PS3.4 §C.2.2.1.2).
+# Modalities in Study is never empty: viewers then take the study for missing.
+REQUIRED_STUDY: Final = tuple(
+    _tags("""
+    StudyDate StudyTime AccessionNumber ReferringPhysicianName PatientName PatientID
+    PatientBirthDate PatientSex StudyID
+    """)
+)
+REQUIRED_SERIES: Final = tuple(_tags("Modality SeriesNumber"))
 DEFAULT_INSTANCE: Final = tuple(
     _tags("""
     SpecificCharacterSet SOPClassUID SOPInstanceUID InstanceAvailability TimezoneOffsetFromUTC

@@ -1,5 +1,6 @@
 """The forms in which values of keys are written: lists, ranges of dates and of times."""
 
+from datetime import datetime
 from typing import Final
 
 from archive.dicom.normalise import normalise_date, normalise_time
@@ -38,6 +39,14 @@ def is_range(value: str) -> bool:
     return "-" in value
 
 
+def are_alike(one: str, other: str) -> bool:
+    """Tell whether both are ranges of the same form: open on the same side, or on neither."""
+    ends = split_range(one), split_range(other)
+    if ends[0] is None or ends[1] is None:
+        return False
+    return [bool(end) for end in ends[0]] == [bool(end) for end in ends[1]]
+
+
 def date_bounds(name: str, value: str) -> list[Bounds]:
     """Return what a DA key covers: one range, or the days of a list.
 
@@ -58,9 +67,17 @@ def date_bounds(name: str, value: str) -> list[Bounds]:
 
 def _date(name: str, value: str) -> str:
     date = normalise_date(value)
-    if not date or len(value.strip()) not in (8, 10):
+    if not _is_day(date) or len(value.strip()) not in (8, 10):
         raise InvalidRequestError(f"{name}={value!r} is not a date: {_DATE_FORM}")
     return date
+
+
+def _is_day(date: str) -> bool:
+    try:
+        datetime.strptime(date, "%Y%m%d")  # noqa: DTZ007 - a day, not a moment
+    except ValueError:
+        return False
+    return True
 
 
 def time_bounds(name: str, value: str) -> list[Bounds]:

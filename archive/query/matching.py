@@ -32,6 +32,7 @@ from archive.query.comparing import NUMBER_VRS, UNMATCHABLE_VRS, pattern
 from archive.query.forms import (
     EMPTY,
     Bounds,
+    are_alike,
     date_bounds,
     has_wildcard,
     is_range,
@@ -399,7 +400,11 @@ def _decided_together(request: SearchRequest) -> frozenset[tuple[str, ...]]:
         time_tag = DATE_TIME_TAGS.get(path[-1])
         time_path = (*path[:-1], time_tag) if time_tag else ()
         columns = [COLUMNS.get(path), COLUMNS.get(time_path)]
-        if time_path in keys and (request.zone is not None or None in columns):
+        if (
+            time_path in keys
+            and are_alike(keys[path].value, keys[time_path].value)
+            and (request.zone is not None or None in columns)
+        ):
             found |= {path, time_path}
     return frozenset(found)
 
@@ -419,11 +424,16 @@ def _combined(predicates: list[Predicate]) -> list[Predicate]:
     ranges = {p.column: p for p in predicates if isinstance(p, Between)}
     for date_column, time_column in DATE_TIME_PAIRS:
         date, time = ranges.get(date_column), ranges.get(time_column)
-        if date is not None and time is not None:
+        if date is not None and time is not None and _are_alike(date, time):
             # The date stays: its index narrows.
             joined.remove(time)
             joined.append(_moments(date, time))
     return joined
+
+
+def _are_alike(date: Between, time: Between) -> bool:
+    # Ranges open on different sides are two conditions (PS3.4 §C.2.2.2.5.4).
+    return (date.low is None, date.high is None) == (time.low is None, time.high is None)
 
 
 def _moments(date: Between, time: Between) -> BetweenMoments:

@@ -117,8 +117,11 @@ class Page:
         Whether further matches lie behind this window.
     ignored
         Keys that took no part in matching, as asked.
+    remaining
+        How many lie behind it; None when there are too many to count on the side.
     """
 
     matches: tuple[dict[str, dict[str, object]], ...]
     more: bool
     ignored: tuple[str, ...] = ()
+    remaining: int | None = 0

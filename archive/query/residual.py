@@ -13,7 +13,7 @@ from archive.dicom.dictionary import VRS, public_vr
 from archive.dicom.moments import parse_offset, shifted
 from archive.dicom.normalise import normalise_date, normalise_time
 from archive.query.comparing import LISTED_VRS, Asked, Test, is_empty, test_of
-from archive.query.forms import EMPTY, Bounds, date_bounds, is_range, time_bounds
+from archive.query.forms import EMPTY, Bounds, are_alike, date_bounds, listed, time_bounds
 from archive.query.request import SearchKey, SearchRequest
 
 Attributes = Mapping[str, dict[str, Any]]
@@ -71,16 +71,20 @@ class _Leaf:
         )
 
     def _is_listed(self, vr: str) -> bool:
-        return self._request.multiple_values and vr in LISTED_VRS and "\\" in self._key.value
+        return self._request.multiple_values and vr in LISTED_VRS and len(self._split(vr)) > 1
+
+    def _split(self, vr: str) -> list[str]:
+        # A comma may stand in a text or a name, in a code it may not.
+        return listed(self._key.value) if vr == "CS" else self._key.value.split("\\")
 
     def _tests_for(self, vr: str, zone: int) -> list[Test]:
         known = self._tests.get((vr, zone))
         if known is None:
             asked: Iterable[str] = self._key.values
             if self._is_listed(vr):
-                asked = self._key.value.split("\\")
+                asked = self._split(vr)
             elif vr == "CS":
-                asked = [part for v in asked for part in v.replace(",", "\\").split("\\")]
+                asked = [part for v in asked for part in listed(v)]
             zone_asked = zone if self._request.zone is None else self._request.zone
             known = [
                 test_of(Asked(self._key.name, v, self._request.fuzzy, zone_asked), vr)
@@ -199,7 +203,7 @@ def _leaves(keys: dict[str, SearchKey], request: SearchRequest) -> Iterable[_Lea
     if request.combined_date_time:
         for date_tag, time_tag in DATE_TIME_TAGS.items():
             date, time = keys.get(date_tag), keys.get(time_tag)
-            if date and time and is_range(date.value) and is_range(time.value):
+            if date and time and are_alike(date.value, time.value):
                 yield _Moments((date_tag, time_tag), date, time)
                 del left[date_tag], left[time_tag]
     for tag, key in left.items():

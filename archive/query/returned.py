@@ -11,6 +11,8 @@ from archive.dicom.attributes import (
     DEFAULT_SERIES,
     DEFAULT_STUDY,
     LEVEL_OF,
+    REQUIRED_SERIES,
+    REQUIRED_STUDY,
 )
 from archive.dicom.attributes import Level as EntityLevel
 from archive.dicom.dictionary import public_vr
@@ -22,7 +24,17 @@ Row = Any  # a row of the index, with the columns of its level
 _PATIENT_DEFAULT: Final = ("00080005", "00100010", "00100020", "00100030", "00100040")
 _ABOVE_STUDY: Final = frozenset({EntityLevel.PATIENT, EntityLevel.STUDY})
 _ONLINE: Final = {"vr": "CS", "Value": ["ONLINE"]}
+# Said at study level; each level below names it too (PS3.18 Tables 10.6.3-4 and -5).
+_ZONE: Final = "00080201"
 _UTF8: Final = {"vr": "CS", "Value": ["ISO_IR 192"]}
+
+
+def _empty(tags: Iterable[str]) -> Match:
+    return {tag: {"vr": public_vr(int(tag, 16))[:2] or "UN"} for tag in tags}
+
+
+_EMPTY_STUDY: Final = _empty(REQUIRED_STUDY)
+_EMPTY_SERIES: Final = _empty(REQUIRED_SERIES)
 
 
 def _element(vr: str, *values: object) -> dict[str, Any]:
@@ -90,11 +102,10 @@ class Projection:
 
     def _series(self, row: Row) -> Match:
         attributes: Match = orjson.loads(row.attributes)
-        match: Match = {}
-        if self._with_study or self._fields or self._request.all_fields:
-            above: Match = orjson.loads(row.study_attributes)
-            match |= self._of_parent_study(above, row)
-        match |= self._own(attributes, DEFAULT_SERIES)
+        above: Match = orjson.loads(row.study_attributes)
+        match = self._of_parent_study(above, row)
+        match |= _pick(above, [_ZONE])
+        match |= _EMPTY_SERIES | self._own(attributes, DEFAULT_SERIES)
         match["0020000D"] = _element("UI", row.study_instance_uid)
         match["00201209"] = _element("IS", row.number_of_instances)
         match["00080056"] = _ONLINE
@@ -106,11 +117,12 @@ class Projection:
         if self._with_study:
             match |= self._of_parent_study(metadata, row)
         if self._with_series:
-            match |= _pick(metadata, DEFAULT_SERIES)
+            match |= _EMPTY_SERIES | _pick(metadata, DEFAULT_SERIES)
             match["00201209"] = _element("IS", row.number_of_series_instances)
         if self._request.all_fields:
             match |= {tag: value for tag, value in metadata.items() if _is_small(value)}
-        match |= _pick(metadata, {*DEFAULT_INSTANCE, *self._fields})
+        creators = _creators(self._fields)
+        match |= _pick(metadata, {*DEFAULT_INSTANCE, *self._fields, *creators})
         match["0020000D"] = _element("UI", row.study_instance_uid)
         match["0020000E"] = _element("UI", row.series_instance_uid)
         match["00083002"] = _element("UI", row.transfer_syntax_uid)
@@ -125,7 +137,7 @@ class Projection:
         return _pick(attributes, {*default, *self._fields})
 
     def _of_study(self, attributes: Match, row: Row) -> Match:
-        match = self._own(attributes, DEFAULT_STUDY)
+        match = _EMPTY_STUDY | self._own(attributes, DEFAULT_STUDY)
         match["0020000D"] = _element("UI", row.study_instance_uid)
         # Never without a value: viewers then take the study for missing.
         if modalities := _listed(row.modalities):
@@ -136,7 +148,7 @@ class Projection:
 
     def _of_parent_study(self, attributes: Match, row: Row) -> Match:
         if self._with_study:
-            match = _pick(attributes, {*DEFAULT_STUDY, *self._fields})
+            match = _EMPTY_STUDY | _pick(attributes, {*DEFAULT_STUDY, *self._fields})
             match["00201206"] = _element("IS", row.number_of_study_series)
             match["00201208"] = _element("IS", row.number_of_study_instances)
             if modalities := _listed(row.modalities):
@@ -148,14 +160,19 @@ class Projection:
         """Add what was asked for and is not known, empty, and put tags in order."""
         for tag in self._fields:
             if tag not in match and belongs(tag):
-                vr = public_vr(int(tag, 16))
-                match[tag] = {"vr": vr[:2] or "UN"}
+                match |= _empty([tag])
         match["00080005"] = _UTF8
         return dict(sorted(match.items()))
 
 
 def _pick(attributes: Match, tags: Iterable[str]) -> Match:
     return {tag: value for tag in tags if (value := attributes.get(tag)) is not None}
+
+
+def _creators(tags: Iterable[str]) -> set[str]:
+    """Return the creators of the blocks that private tags lie in (PS3.5 §7.8.1)."""
+    private = (tag for tag in tags if int(tag[:4], 16) & 1)
+    return {f"{tag[:4]}00{tag[4:6]}" for tag in private if tag[4:6] >= "10"}
 
 
 def _is_small(value: dict[str, Any]) -> bool:

@@ -18,6 +18,8 @@ from storage.index.search import IndexQuery, IndexSearch, SearchLevel
 _STUDY_UID = ("0020000D",)
 _SERIES_UID = ("0020000E",)
 _MOST_SORTED = 50_000
+# Counting what lies behind a page must not cost more than finding the page.
+_MOST_COUNTED = 1_000
 
 
 class QueryService:
@@ -56,9 +58,10 @@ class QueryService:
         plan = plan_of(request)
         with storage_translated():
             keys = self._keys(principal, wider, plan)
-        more = limit is not None and len(keys) > limit
+            more = limit is not None and len(keys) > limit
+            remaining = self._remaining(principal, request, plan) if more else 0
         matches = self._matches(principal, request, keys[:limit] if more else keys)
-        return Page(tuple(matches), more=more, ignored=plan.ignored)
+        return Page(tuple(matches), more=more, ignored=plan.ignored, remaining=remaining)
 
     def count(self, principal: Principal, request: SearchRequest) -> int:
         """Return how many matches there are, whatever the window."""
@@ -68,6 +71,16 @@ class QueryService:
             if plan.residual is not None:
                 return sum(1 for _ in self._evaluation(principal, request, plan).keys())  # noqa: SIM118
             return self._search.count(principal.scope, _query(request, plan))
+
+    def _remaining(
+        self, principal: Principal, request: SearchRequest, plan: Plan
+    ) -> int | None:
+        if plan.residual is not None:
+            return None
+        end = request.offset + (request.limit or 0)
+        most = end + _MOST_COUNTED
+        found = self._search.count(principal.scope, _query(request, plan), most=most)
+        return found - end if found < most else None
 
     def ignored_keys(self, request: SearchRequest) -> tuple[str, ...]:
         """Return the keys of ``request`` that take no part in matching."""

@@ -110,13 +110,14 @@ class IndexSearch:
             statement = statement.offset(query.offset or None).limit(query.limit)
             return list(connection.execute(statement).scalars())
 
-    def count(self, scope: Scope, query: IndexQuery) -> int:
-        """Return how many matches there are, window or not."""
+    def count(self, scope: Scope, query: IndexQuery, *, most: int | None = None) -> int:
+        """Return how many matches there are, window or not; no more than ``most``."""
         with self._engine.read() as connection:
             statement = self._statement(connection, scope, query)
             if statement is None:
                 return 0
-            counted = select(func.count()).select_from(statement.order_by(None).subquery())
+            unordered = statement.order_by(None).limit(most)
+            counted = select(func.count()).select_from(unordered.subquery())
             count: int = connection.execute(counted).scalar_one()
             return count
 

@@ -11,6 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from storage.index.tables import instance, series, study, study_modality
 
 RELEASED = "released"
+_StudyLists = Row[Any, Any, Any, Any, Any]
 
 
 # Built once: building a statement costs SQLAlchemy more than running it costs SQLite.
@@ -131,7 +132,7 @@ class Growth:
         return self._appeared(known, was_empty)
 
     def _appeared(
-        self, known: Mapping[int, Row[Any]], was_empty: set[int]
+        self, known: Mapping[int, _StudyLists], was_empty: set[int]
     ) -> tuple[set[int], set[int]]:
         grown = {
             key
@@ -148,7 +149,7 @@ class Growth:
 
 
 def _gain(
-    known: Row[Any], growth: _Growth, was_empty: set[int], *, at_us: int
+    known: _StudyLists, growth: _Growth, was_empty: set[int], *, at_us: int
 ) -> dict[str, object]:
     counts = growth.series.values()
     return {

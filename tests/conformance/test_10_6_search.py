@@ -132,6 +132,72 @@ def test_the_attributes_of_the_tables_are_returned(shelf, resource, tags):
         assert values(match, "00080005") == ["ISO_IR 192"]
 
 
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """A client of an archive with one instance that says next to nothing, and one of a zone."""
+    config = make_config(tmp_path_factory.mktemp("bare") / "data")
+    with running_archive(config) as archive, http_client(archive) as client:
+        nothing = dataset("1.3", "1.3.1", "1.3.1.1")
+        for keyword in ("PatientName", "PatientID", "Modality"):
+            delattr(nothing, keyword)
+        store(archive, part10(nothing))
+        zoned = dataset("1.4", "1.4.1", "1.4.1.1", TimezoneOffsetFromUTC="+0100")
+        block = zoned.private_block(0x0099, "FILEROOM TEST", create=True)
+        block.add_new(0x01, "LO", "secret")
+        block.add_new(0x02, "SQ", [item(PatientComments="x")])
+        store(archive, part10(zoned))
+        yield client
+
+
+REQUIRED_OF_STUDY = [
+    "00080020", "00080030", "00080050", "00080090", "00100010", "00100020", "00100030",
+    "00100040", "00200010",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("resource", "tags"),
+    [
+        ("/studies?StudyInstanceUID=1.3", REQUIRED_OF_STUDY),
+        ("/studies/1.3/series", ["00080060", "00200011"]),
+        ("/series?Modality=&SOPClassUID=&orderby=SeriesNumber", REQUIRED_OF_STUDY),
+        ("/studies/1.3/instances", ["00080060", "00200011"]),
+        ("/instances?orderby=SeriesNumber", [*REQUIRED_OF_STUDY, "00080060", "00200011"]),
+    ],
+)
+def test_what_is_required_and_unknown_is_returned_empty(bare, resource, tags):
+    (match,) = (m for m in bare.get(resource).json() if values(m, "0020000D") == ["1.3"])
+    assert {tag: len(match[tag]) for tag in tags} == dict.fromkeys(tags, 1)
+    assert "00080061" not in match
+
+
+@pytest.mark.parametrize("resource", ["/studies", "/series", "/instances"])
+def test_the_zone_is_returned_at_every_level(bare, resource):
+    (match,) = bare.get(f"{resource}?StudyInstanceUID=1.4").json()
+    assert values(match, "00080201") == ["+0100"]
+
+
+@pytest.mark.parametrize("tag", ["00991001", "00991002", "00991002.00104000"])
+def test_a_private_field_comes_with_its_creator(bare, tag):
+    (match,) = bare.get(f"/instances?StudyInstanceUID=1.4&includefield={tag}").json()
+    assert values(match, "00990010") == ["FILEROOM TEST"]
+    assert values(match, tag[:8])
+
+
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        ("limit=7", "There are 18 additional results that can be requested"),
+        ("limit=7&offset=14", "There are 4 additional results that can be requested"),
+        ("Modality=CT&limit=24", "There are 1 additional results that can be requested"),
+        ("PatientWeight=70&limit=7", "There are additional results that can be requested"),
+    ],
+)
+def test_a_warning_says_how_many_results_remain(shelf, query, text):
+    response = shelf.get(f"/studies?{query}")
+    assert response.headers["warning"] == f'299 {shelf.base_url.netloc.decode()} "{text}"'
+
+
 def test_a_study_does_not_have_the_modality_of_one_series(shelf):
     for match in shelf.get("/studies?ModalitiesInStudy=SR").json():
         assert "00080060" not in match

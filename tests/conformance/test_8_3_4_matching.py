@@ -174,6 +174,11 @@ CASES = [
     # date and time ranges together are one (§C.2.2.2.5.4)
     ("StudyDate=20231231-20240101&StudyTime=1200-0900", "a"),
     ("StudyDate=20231231-20240101&StudyTime=0900-0800", "c"),
+    # ranges open on different sides are two conditions
+    ("StudyDate=20240101-&StudyTime=-0900", "a"),
+    ("StudyDate=-20240101&StudyTime=0900-", "c"),
+    ("StudyDate=20240101-20240131&StudyTime=0900-", "b"),
+    ("StudyDate=20240101-&StudyTime=-0900&TimezoneOffsetFromUTC=%2B0000", "a"),
     ("AcquisitionDate=20231231-20240101&AcquisitionTime=1200-0900", "a"),
     ("AcquisitionDate=20231231-20240101&AcquisitionTime=1200-0800", ""),
     # numbers, as numbers
@@ -267,6 +272,9 @@ CASES = [
     ("ModalitiesInStudy=CT&multiplevaluematching=true", "ad"),
     ("ImageType=PRIMARY%5CORIGINAL&multiplevaluematching=true", "a"),
     ("ImageType=PRIMARY%5CSECONDARY&multiplevaluematching=true", ""),
+    ("ImageType=PRIMARY,ORIGINAL&multiplevaluematching=true", "a"),
+    ("ImageType=PRIMARY,SECONDARY&multiplevaluematching=true", ""),
+    ("ImageType=PRIMARY,SECONDARY", "ab"),
     # time zones: dates and times of keys are in the one that is named
     ("SeriesDate=20240101&SeriesTime=0030", "d"),
     ("SeriesDate=20231231&TimezoneOffsetFromUTC=%2B0000", "d"),
@@ -363,6 +371,8 @@ def test_a_search_for_instances_finds(shelf, query, letters):
         "TimezoneOffsetFromUTC=CET",
         "orderby=NoSuchThing",
         "orderby=SliceThickness",
+        "StudyDate=20240230",
+        "StudyDate=20230229-20240229",
         "NoSuchThing=1&strict=1",
         "includefield=NoSuchThing&strict=true",
     ],
