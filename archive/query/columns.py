@@ -80,6 +80,10 @@ _INSTANCE: Final[dict[Path, IndexColumn]] = {
 }
 COLUMNS: Final = _STUDY | _SERIES | _INSTANCE
 
+# What is matched as the study or the series says it, whatever an instance says.
+STUDY_TAGS: Final = frozenset(path[0] for path in _STUDY if len(path) == 1)
+SERIES_TAGS: Final = frozenset(path[0] for path in _SERIES if len(path) == 1)
+
 # At patient level these are the patient's own, whatever a single study says.
 PATIENT_COLUMNS: Final[dict[Path, IndexColumn]] = {
     ("00100010",): IndexColumn("patient.patient_name_key", Matching.NAME),

@@ -1,6 +1,7 @@
 """What a match is returned with (PS3.18 §10.6.3.3, PS3.4 §C.4.1.1.3)."""
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -16,6 +17,7 @@ from archive.dicom.attributes import (
 )
 from archive.dicom.attributes import Level as EntityLevel
 from archive.dicom.dictionary import public_vr
+from archive.query.columns import SERIES_TAGS, STUDY_TAGS
 from archive.query.request import Level, SearchRequest
 
 Match = dict[str, dict[str, Any]]
@@ -113,6 +115,9 @@ class Projection:
 
     def _instance(self, row: Row) -> Match:
         metadata: Match = orjson.loads(zstandard.decompress(row.metadata))
+        # What a key was compared with is what is returned, where instances disagree.
+        metadata |= _pick(_parsed(row.series_attributes), SERIES_TAGS)
+        metadata |= _pick(_parsed(row.study_attributes), STUDY_TAGS)
         match: Match = {}
         if self._with_study:
             match |= self._of_parent_study(metadata, row)
@@ -163,6 +168,13 @@ class Projection:
                 match |= _empty([tag])
         match["00080005"] = _UTF8
         return dict(sorted(match.items()))
+
+
+@lru_cache(maxsize=256)
+def _parsed(attributes: bytes) -> Match:
+    """Return the attributes of a parent, which the matches of a page share; not to change."""
+    parsed: Match = orjson.loads(attributes)
+    return parsed
 
 
 def _pick(attributes: Match, tags: Iterable[str]) -> Match:

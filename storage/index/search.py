@@ -365,6 +365,8 @@ def _instance_rows(scope: Scope) -> Select[Any]:
             series.c.number_of_instances.label("number_of_series_instances"),
             instance.c.sop_instance_uid,
             instance.c.transfer_syntax_uid,
+            study.c.attributes.label("study_attributes"),
+            series.c.attributes.label("series_attributes"),
             instance_detail.c.metadata,
         )
         .join(series, series.c.id == instance.c.series_fk)

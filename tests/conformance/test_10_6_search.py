@@ -198,6 +198,28 @@ def test_a_warning_says_how_many_results_remain(shelf, query, text):
     assert response.headers["warning"] == f'299 {shelf.base_url.netloc.decode()} "{text}"'
 
 
+def test_a_match_has_the_value_it_was_found_by_where_instances_disagree(client, archive):
+    for number, name in enumerate(("First", "Other"), 1):
+        made = dataset(
+            "1.5", "1.5.1", f"1.5.1.{number}", PatientName=name, SeriesDescription=name,
+            SliceThickness=number, InstanceNumber=number,
+        )  # fmt: skip
+        store(archive, part10(made))
+    asked = "PatientName=First&SeriesDescription=First&includefield=SliceThickness"
+    for resource in (
+        "/instances",
+        "/studies/1.5/instances",
+        "/studies/1.5/series/1.5.1/instances",
+    ):
+        matches = client.get(f"{resource}?{asked}").json()
+        assert [values(m, "00100010") for m in matches] == [[{"Alphabetic": "First"}]] * 2
+        assert [values(m, "0008103E") for m in matches] == [["First"]] * 2
+        assert [values(m, "00180050") for m in matches] == [[1], [2]]
+        assert client.get(f"{resource}?PatientName=Other").json() == []
+    everything = client.get("/instances?includefield=all").json()
+    assert [values(m, "00100010") for m in everything] == [[{"Alphabetic": "First"}]] * 2
+
+
 def test_a_study_does_not_have_the_modality_of_one_series(shelf):
     for match in shelf.get("/studies?ModalitiesInStudy=SR").json():
         assert "00080060" not in match
