@@ -101,6 +101,8 @@ def with_notes(response: Response, media_type: str, warnings: Sequence[str]) -> 
     """Add what browsers and people are to be told beside the content."""
     if not media_type.startswith(_HARMLESS):
         response.headers["Content-Security-Policy"] = _SANDBOX
+    if media_type.startswith("text/"):
+        response.headers["Vary"] = "Accept, Accept-Charset"
     for text in warnings:
         response.headers.append("Warning", f'299 {AGENT} "{text}"')
     return response

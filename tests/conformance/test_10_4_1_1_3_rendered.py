@@ -414,6 +414,7 @@ def test_text_comes_in_the_character_set_asked_for(showcase, query, headers, cha
         f"{showcase.url('report')}/rendered?{query}", "text/plain", headers=headers
     )
     assert got.headers["content-type"] == f"text/plain; charset={charset}"
+    assert got.headers["vary"] == "Accept, Accept-Charset"
     assert "Größe" in got.content.decode(charset)
 
 
