@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -56,6 +57,8 @@ class RenderPool:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._listening: socket.socket | None = None
         self._lock = threading.Lock()
+        # Workers die with the thread that started them, and the threads that ask come and go.
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="render-starter")
 
     @classmethod
     def connect(cls, address: str, *, timeout_s: float = 30.0) -> "RenderPool":
@@ -104,6 +107,7 @@ class RenderPool:
                 process.kill()
                 process.wait()
             self._processes = []
+            self._starter.shutdown()
             if self._listening is not None:
                 self._listening.close()
                 self._listening = None
@@ -114,6 +118,8 @@ class RenderPool:
     def _connection(self) -> socket.socket:
         if self._address is None:
             self._start()
+        elif any(process.poll() is not None for process in self._processes):
+            self._replace_dead()
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             connection.settimeout(_CONNECT_TIMEOUT_S)
@@ -144,7 +150,9 @@ class RenderPool:
     def _spawn(self) -> subprocess.Popen[bytes]:
         if self._listening is None:
             raise UnavailableError("the render pool is closed")
-        descriptor = self._listening.fileno()
+        return self._starter.submit(self._run_worker, self._listening.fileno()).result()
+
+    def _run_worker(self, descriptor: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(  # noqa: S603 - our own module, our own numbers
             [
                 sys.executable,
