@@ -20,19 +20,21 @@ from archive.dicom.transfer_syntax import (
 _ROOT: Final = "1.2.840.10008.1.2."
 RLE: Final = _ROOT + "5"
 JPEG_BASELINE: Final = _ROOT + "4.50"
+JPEG_LOSSLESS: Final = _ROOT + "4.70"
 JPEG_LS: Final = _ROOT + "4.80"
 JPEG_2000: Final = _ROOT + "4.90"
 HTJ2K: Final = _ROOT + "4.201"
 
 # What frames can be made into; JPEG Baseline only from 8 bits, and with loss.
 TARGETS: Final = frozenset(
-    {EXPLICIT_LITTLE_ENDIAN, RLE, JPEG_BASELINE, JPEG_LS, JPEG_2000, HTJ2K}
+    {EXPLICIT_LITTLE_ENDIAN, RLE, JPEG_BASELINE, JPEG_LOSSLESS, JPEG_LS, JPEG_2000, HTJ2K}
 )
 NATIVE_TARGETS: Final = frozenset({EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN})
 _ENCAPSULATED_UNCOMPRESSED: Final = _ROOT + "1.98"
 _PAPYRUS: Final = "1.2.840.10008.1.20"
 _DEFLATED_FRAME: Final = _ROOT + "8.1"
-# Read by the optional extra alone.
+# Written, and read, by the optional extra alone.
+_WRITTEN_BY_EXTRA: Final = frozenset({HTJ2K, JPEG_LOSSLESS})
 _JPEG_XL: Final = frozenset(_ROOT + f"4.{n}" for n in (110, 111, 112))
 _DECODABLE: Final = frozenset(
     {
@@ -116,7 +118,7 @@ def _unwritable(description: PixelDescription, target_uid: str) -> str:
     if target_uid in NATIVE_TARGETS:
         return ""
     name = transfer_syntax(target_uid).name
-    if target_uid == HTJ2K and not has_codecs():
+    if target_uid in _WRITTEN_BY_EXTRA and not has_codecs():
         return f"{name} is not written by what is installed; install fileroom[codecs]"
     if not description.bits_stored:
         return f"float pixel data is not written as {name}"
@@ -137,7 +139,7 @@ def _unwritable_image(description: PixelDescription, target_uid: str, name: str)
         return f"pixels of {bits} bits allocated are not written as {name}"
     if description.samples_per_pixel not in (1, 3):
         return f"pixels of {description.samples_per_pixel} samples are not written as {name}"
-    if target_uid == JPEG_LS and description.bits_stored < 2:
+    if target_uid in (JPEG_LS, JPEG_LOSSLESS) and description.bits_stored < 2:
         return f"pixels of one bit stored are not written as {name}"
     if target_uid == JPEG_BASELINE and (
         bits != 8

@@ -53,6 +53,8 @@ def encode_frame(
                 bits_allocated=_bits(description),
                 byteorder="<",
             )
+        case "1.2.840.10008.1.2.4.70":
+            encoded = _jpeg_lossless(pixels, description)
         case "1.2.840.10008.1.2.4.80":
             encoded = _jpeg_ls(pixels, description)
         case "1.2.840.10008.1.2.4.90":
@@ -97,11 +99,32 @@ def _needed_bits(pixels: npt.NDArray[Any], description: PixelDescription) -> int
     return max(description.bits_stored, int(pixels.max()).bit_length())
 
 
+def _without_sign(pixels: npt.NDArray[Any], bits: int) -> npt.NDArray[Any]:
+    # JPEG and JPEG-LS know no sign: the bits are written as they are (PS3.5 §A.4.1, §A.4.3).
+    unsigned = pixels.view(pixels.dtype.str.replace("i", "u"))
+    masked: npt.NDArray[Any] = unsigned & unsigned.dtype.type((1 << bits) - 1)
+    return masked
+
+
+def _jpeg_lossless(pixels: npt.NDArray[Any], description: PixelDescription) -> bytes:
+    """Encode JPEG Lossless with the first selection value (PS3.5 §A.4.2), colours as they are."""
+    # Its encoder takes 2 to 8 bits from bytes, and 9 to 16 from words.
+    least = 2 if pixels.dtype.itemsize == 1 else 9
+    bits = max(_needed_bits(pixels, description), least)
+    return _by_extra(
+        "jpeg8_encode",
+        _without_sign(pixels, bits),
+        "JPEG Lossless",
+        lossless=True,
+        predictor=1,
+        bitspersample=bits,
+        **({"colorspace": "RGB", "outcolorspace": "RGB"} if pixels.ndim == 3 else {}),
+    )
+
+
 def _jpeg_ls(pixels: npt.NDArray[Any], description: PixelDescription) -> bytes:
     bits = _needed_bits(pixels, description)
-    # JPEG-LS knows no sign: the bits stored are written as they are (PS3.5 §A.4.3).
-    unsigned = pixels.view(pixels.dtype.str.replace("i", "u"))
-    unsigned = unsigned & unsigned.dtype.type((1 << bits) - 1)
+    unsigned = _without_sign(pixels, bits)
     if unsigned.nbytes < _LEAST_JPEG_LS_BYTES:
         return _by_extra("jpegls_encode", unsigned, "so small a frame as JPEG-LS")
     try:

@@ -239,3 +239,17 @@ def test_a_missing_object_is_503_before_anything_is_sent(client, archive):
     for suffix, accept in (("", "application/dicom; transfer-syntax=*"), ("/frames/1", OHIF)):
         response = client.get(synthetic.url(ref) + suffix, headers={"Accept": accept})
         assert response.status_code == 503, suffix
+
+
+@pytest.mark.parametrize("accept", ["image/jpeg", 'multipart/related; type="image/jpeg"'])
+def test_jpeg_that_names_no_syntax_is_lossless(room, accept):
+    """Table 8.7.3-5: the default of image/jpeg is the first selection value of process 14."""
+    imagecodecs = pytest.importorskip("imagecodecs", reason="NOT TESTED: no extra codecs")
+    answer = room.get(room.url("CT_small.dcm") + "/frames/1", accept)
+    assert answer.status_code == 200, answer.text
+    assert "1.2.840.10008.1.2.4.70" in (
+        answer.headers["content-type"] + answer.content[:500].decode("latin-1")
+    )
+    stored = pydicom.dcmread(room.paths["CT_small.dcm"]).PixelData
+    body = answer.content[answer.content.index(b"\xff\xd8") :]
+    assert imagecodecs.jpeg8_decode(body).tobytes() == stored

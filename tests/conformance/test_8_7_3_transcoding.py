@@ -15,6 +15,7 @@ from tests.conformance.conftest import storable_files
 ROOT = "1.2.840.10008.1.2."
 NATIVE, RLE, BASELINE = ROOT + "1", ROOT + "5", ROOT + "4.50"
 JPEG_LS, JPEG_2000, HTJ2K = ROOT + "4.80", ROOT + "4.90", ROOT + "4.201"
+JPEG_LOSSLESS = ROOT + "4.70"
 LOSSLESS = sorted(TARGETS - {BASELINE})
 FILES = [path.name for path in storable_files()]
 # What says how the pixels are encoded, and nothing of what they are (PS3.5 §8.2).
@@ -88,7 +89,7 @@ def test_uncompressed_has_every_element_and_every_pixel_that_was_stored(every_fi
         assert np.array_equal(pixels_of(after), expected)
 
 
-@pytest.mark.parametrize("syntax", [RLE, JPEG_LS, JPEG_2000, HTJ2K])
+@pytest.mark.parametrize("syntax", [RLE, JPEG_LOSSLESS, JPEG_LS, JPEG_2000, HTJ2K])
 @pytest.mark.parametrize("name", FILES)
 def test_each_lossless_syntax_gives_the_same_pixels_and_the_same_uid(every_file, name, syntax):
     after = retrieved(every_file, name, syntax)
