@@ -107,7 +107,7 @@ def _without_sign(pixels: npt.NDArray[Any], bits: int) -> npt.NDArray[Any]:
 
 
 def _jpeg_lossless(pixels: npt.NDArray[Any], description: PixelDescription) -> bytes:
-    """Encode JPEG Lossless with the first selection value (PS3.5 §A.4.2), colours as they are."""
+    """Encode JPEG Lossless, selection value 1 (PS3.5 §A.4.2), colours as they are."""
     # Its encoder takes 2 to 8 bits from bytes, and 9 to 16 from words.
     least = 2 if pixels.dtype.itemsize == 1 else 9
     bits = max(_needed_bits(pixels, description), least)
