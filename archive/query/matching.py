@@ -9,6 +9,7 @@ to case and accents; a name matches by any of its component groups; identifiers 
 compared as they are. A time of lower precision means all of that minute, or hour.
 """
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ from storage.index.predicates import (
 )
 
 _LONGEST_VALUE: Final = 4096
+_OF_MOMENTS: Final = frozenset("0123456789.:+- ")
 _SOUND_PREFIX: Final = "~"
 # Zones lie at most 26 hours apart: a day in one touches two days on each side in another.
 _ZONE_DAYS: Final = 2
@@ -341,7 +343,19 @@ def _terms(key: SearchKey, request: SearchRequest) -> SeriesHas:
         key.path,
         values=tuple(dict.fromkeys(form for form in asked if not has_wildcard(form))),
         patterns=tuple(dict.fromkeys(form for form in asked if has_wildcard(form))),
+        ranges=() if vr else tuple(b for value in key.values for b in _any_bounds(key, value)),
     )
+
+
+def _any_bounds(key: SearchKey, value: str) -> Iterable[Bounds]:
+    """Yield what a value covers if the attribute, which only its sender knows, is a moment."""
+    is_long = is_range(value) or "+" in value or value[:10].isdigit()
+    if is_long and set(value) <= _OF_MOMENTS:
+        yield None, None
+        return
+    for bounds in (date_bounds, time_bounds):
+        with contextlib.suppress(InvalidRequestError):
+            yield from bounds(key.name, value)
 
 
 def _term_forms(value: str, vr: str) -> Iterable[str]:

@@ -59,6 +59,9 @@ def _studies():
     block = japanese.private_block(0x0099, "FILEROOM TEST", create=True)
     block.add_new(0x01, "LO", "secret")
     block.add_new(0x02, "DS", "42.5")
+    block.add_new(0x03, "TM", "122538")
+    block.add_new(0x04, "DA", "20240229")
+    block.add_new(0x05, "DT", "20240229122538+0100")
     yield "c", [japanese]
     yield "d", [
         dataset(
@@ -213,6 +216,17 @@ CASES = [
     ("ProcedureCodeSequence.CodeValue=CTCH", "a"),
     ("ProcedureCodeSequence.CodeMeaning=chest*", "a"),
     # private attributes
+    ("00991003=122538", "c"),
+    ("00991003=1225", "c"),
+    ("00991003=12:25:38", "c"),
+    ("00991003=1200-1300", "c"),
+    ("00991003=1300-", ""),
+    ("00991004=20240229", "c"),
+    ("00991004=20240101-20240301", "c"),
+    ("00991004=-20240228", ""),
+    ("00991005=20240229112538%2B0000", "c"),
+    ("00991005=20240229-20240301", "c"),
+    ("00991005=20240301-", ""),
     ("00990010=FILEROOM+TEST&00991001=secret", "c"),
     ("00991001=s*", "c"),
     ("00991002=42.50", "c"),
