@@ -126,13 +126,20 @@ class Projection:
             match["00201209"] = _element("IS", row.number_of_series_instances)
         if self._request.all_fields:
             match |= {tag: value for tag, value in metadata.items() if _is_small(value)}
-        creators = _creators(self._fields)
-        match |= _pick(metadata, {*DEFAULT_INSTANCE, *self._fields, *creators})
+        wanted = {*DEFAULT_INSTANCE, *self._fields, *private_of(self._fields)}
+        match |= _pick(metadata, wanted)
         match["0020000D"] = _element("UI", row.study_instance_uid)
         match["0020000E"] = _element("UI", row.series_instance_uid)
         match["00083002"] = _element("UI", row.transfer_syntax_uid)
         match["00080056"] = _ONLINE
         return self._finished(match, lambda _: True)
+
+    def with_private(self, match: Match, first: bytes | None) -> Match:
+        """Add the private attributes that were asked for, as the first instance has them."""
+        if first is None:
+            return match
+        metadata: Match = orjson.loads(zstandard.decompress(first))
+        return dict(sorted((match | _pick(metadata, private_of(self._fields))).items()))
 
     # -- parts -----------------------------------------------------------------------------
 
@@ -181,10 +188,10 @@ def _pick(attributes: Match, tags: Iterable[str]) -> Match:
     return {tag: value for tag in tags if (value := attributes.get(tag)) is not None}
 
 
-def _creators(tags: Iterable[str]) -> set[str]:
-    """Return the creators of the blocks that private tags lie in (PS3.5 §7.8.1)."""
-    private = (tag for tag in tags if int(tag[:4], 16) & 1)
-    return {f"{tag[:4]}00{tag[4:6]}" for tag in private if tag[4:6] >= "10"}
+def private_of(tags: Iterable[str]) -> set[str]:
+    """Return the private ones of ``tags``, with the creators of their blocks (PS3.5 §7.8.1)."""
+    private = {tag for tag in tags if int(tag[:4], 16) & 1}
+    return private | {f"{tag[:4]}00{tag[4:6]}" for tag in private if tag[4:6] >= "10"}
 
 
 def _is_small(value: dict[str, Any]) -> bool:

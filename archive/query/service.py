@@ -11,7 +11,7 @@ from archive.query.evaluation import Evaluation
 from archive.query.forms import is_universal
 from archive.query.matching import Plan, plan_of
 from archive.query.request import Level, Order, Page, SearchRequest
-from archive.query.returned import Match, Projection
+from archive.query.returned import Match, Projection, private_of
 from storage.index.candidates import CandidateSearch
 from storage.index.search import IndexQuery, IndexSearch, SearchLevel
 
@@ -121,10 +121,21 @@ class QueryService:
             with_series=request.level is Level.INSTANCE and _SERIES_UID not in named,
         )
         with storage_translated():
+            first = self._first_instances(principal, request, keys)
             for row in self._search.rows(
                 principal.scope, SearchLevel(request.level.value), keys
             ):
-                yield projection.of(row)
+                yield projection.with_private(projection.of(row), first.get(row.id))
+
+    def _first_instances(
+        self, principal: Principal, request: SearchRequest, keys: list[int]
+    ) -> dict[int, bytes]:
+        """Return what private attributes of studies and series are taken from, if any are."""
+        if request.level not in (Level.STUDY, Level.SERIES) or not private_of(request.fields):
+            return {}
+        return self._candidates.first_instances(
+            principal.scope, keys, of_studies=request.level is Level.STUDY
+        )
 
 
 def _query(request: SearchRequest, plan: Plan) -> IndexQuery:

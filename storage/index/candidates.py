@@ -83,26 +83,29 @@ class CandidateSearch:
                 found.update(connection.execute(unknown).scalars())
         return found
 
-    def first_instances(self, scope: Scope, keys: Sequence[int]) -> dict[int, bytes]:
-        """Return for each series its first visible instance's zstd DICOM JSON."""
+    def first_instances(
+        self, scope: Scope, keys: Sequence[int], *, of_studies: bool = False
+    ) -> dict[int, bytes]:
+        """Return for each series, or study, its first visible instance's zstd DICOM JSON."""
+        parent = instance.c.study_fk if of_studies else instance.c.series_fk
         found: dict[int, bytes] = {}
         for page in _pages(keys):
             first = (
                 select(func.min(instance.c.id).label("id"))
                 .join(series, series.c.id == instance.c.series_fk)
                 .join(study, study.c.id == instance.c.study_fk)
-                .where(series.c.id.in_(page), visible(scope))
-                .group_by(instance.c.series_fk)
+                .where(parent.in_(page), visible(scope))
+                .group_by(parent)
                 .subquery()
             )
             statement = (
-                select(instance.c.series_fk, instance_detail.c.metadata)
+                select(parent.label("parent"), instance_detail.c.metadata)
                 .join(instance_detail, instance_detail.c.instance_fk == instance.c.id)
                 .join(first, first.c.id == instance.c.id)
             )
             with self._engine.read() as connection:
                 found.update(
-                    {row.series_fk: row.metadata for row in connection.execute(statement)}
+                    {row.parent: row.metadata for row in connection.execute(statement)}
                 )
         return found
 

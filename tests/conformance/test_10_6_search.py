@@ -178,8 +178,11 @@ def test_the_zone_is_returned_at_every_level(bare, resource):
 
 
 @pytest.mark.parametrize("tag", ["00991001", "00991002", "00991002.00104000"])
-def test_a_private_field_comes_with_its_creator(bare, tag):
-    (match,) = bare.get(f"/instances?StudyInstanceUID=1.4&includefield={tag}").json()
+@pytest.mark.parametrize("resource", ["/studies", "/series", "/instances"])
+@pytest.mark.parametrize("name", ["includefield={}", "{}=*"])
+def test_a_private_field_comes_with_its_creator(bare, resource, name, tag):
+    (match,) = bare.get(f"{resource}?StudyInstanceUID=1.4&{name.format(tag)}").json()
+    assert list(match) == sorted(match)
     assert values(match, "00990010") == ["FILEROOM TEST"]
     assert values(match, tag[:8])
 
