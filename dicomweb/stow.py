@@ -19,7 +19,7 @@ from archive.errors import (
     UnsupportedMediaTypeError,
 )
 from archive.identity import StudyRef
-from archive.ingest.incoming import Incoming
+from archive.ingest.incoming import Incoming, Turn
 from dicomweb.accept import MediaType, parse_media_type
 from dicomweb.context import archive_of, principal_of, resource_of, source_of
 from dicomweb.multipart import Event, PartBegin
@@ -118,12 +118,14 @@ async def _store_all(request: Request, events: AsyncIterator[Event], results: Re
     """Store each part while the next is received; a slow disk slows the sender."""
     limiter = anyio.Semaphore(_PARTS_AT_ONCE)
     position = 0
+    turn: Turn | None = None
     broken: ArchiveError | None = None
     async with anyio.create_task_group() as tasks:
         try:
             async for part in iter_parts(request, events):
                 await limiter.acquire()
-                tasks.start_soon(_store_one, request, part, results, position, limiter)
+                turn = Turn(turn)
+                tasks.start_soon(_store_one, request, part, results, position, turn, limiter)
                 position += 1
         except ArchiveError as error:
             broken = error  # the parts before it are whole: they are stored
@@ -137,6 +139,7 @@ async def _store_one(
     part: Received,
     results: Results,
     position: int,
+    turn: Turn,
     limiter: anyio.Semaphore,
 ) -> None:
     try:
@@ -145,10 +148,12 @@ async def _store_one(
                 await part.finish(),
                 source_of(request),
                 study_instance_uid=results.study_instance_uid,
+                turn=turn,
             )
             results.outcomes[position] = await anyio.to_thread.run_sync(
                 partial(archive_of(request).ingest.store, principal_of(request), incoming)
             )
     finally:
+        turn.end()
         part.discard()
         limiter.release()

@@ -147,7 +147,12 @@ class IngestService:
             ),
         )
         self._objects.put(key, body)
-        return self._committer.submit(new)
+        if incoming.turn is None:
+            return self._committer.submit(new)
+        incoming.turn.wait()
+        pending = self._committer.submit(new)
+        incoming.turn.end()
+        return pending
 
 
 def _require_write(principal: Principal) -> None:

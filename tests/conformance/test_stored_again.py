@@ -71,3 +71,21 @@ def test_what_a_first_instance_left_empty_is_filled_after_a_deletion_too(client)
     post(client, content("A", PatientSex=""))
     post(client, content("A", f"{SOP}9", PatientSex="F"))
     assert shown(client)[0]["00100040"]["Value"] == ["F"]
+
+
+def test_of_instances_in_one_request_the_first_is_the_first(client):
+    for round_ in range(5):
+        study = f"1.2.4.{round_}"
+        bodies = [
+            part10(dataset(study, f"{study}.1", f"{study}.1.{n}", PatientID=f"P{n}"))
+            for n in range(12)
+        ]
+        # The last is another content of the first.
+        bodies.append(part10(dataset(study, f"{study}.1", f"{study}.1.0", PatientID="late")))
+        response = post(client, *bodies)
+        assert response.status_code == 202
+        assert patient(client, StudyInstanceUID=study) == ["P0"]
+        (metadata,) = client.get(
+            f"/studies/{study}/series/{study}.1/instances/{study}.1.0/metadata"
+        ).json()
+        assert metadata["00100020"]["Value"] == ["P0"]
