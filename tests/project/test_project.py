@@ -118,3 +118,13 @@ def test_every_command_teaches(command):
     assert ended.returncode == 0
     assert f"fileroom {command}" in ended.stdout
     assert "Exit status" in ended.stdout
+
+
+def test_every_test_that_the_conformance_statement_names_exists():
+    text = (REPOSITORY / "docs" / "conformance" / "dicomweb.md").read_text()
+    named = re.findall(r"`([a-z0-9_/]+\.py)(?:::(\w+))?`", text)
+    assert len(named) > 50
+    for file, function in named:
+        path = REPOSITORY / "tests" / file
+        assert path.is_file(), file
+        assert not function or f"def {function}(" in path.read_text(), f"{file}::{function}"
