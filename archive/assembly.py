@@ -8,6 +8,7 @@ from typing import Self
 from archive.changes import ChangeService
 from archive.config import Config
 from archive.errors import storage_translated
+from archive.ingest.extract import describe
 from archive.ingest.service import IngestService
 from archive.lifecycle.ledger import POLICY, Ledger, LedgerEntry
 from archive.lifecycle.rebuild import REPLACE, Rebuilder
@@ -95,7 +96,7 @@ def open_archive(config: Config, *, render_address: str | None = None) -> Archiv
     engine = IndexEngine(index_url(config))
     objects = open_objects(config)
     inserter = InstanceInserter(engine, replace=config.archive.conflict_policy == REPLACE)
-    lifecycle = InstanceLifecycle(engine)
+    lifecycle = InstanceLifecycle(engine, describe)
     retrieve = RetrieveService(InstanceReader(engine), objects)
     return Archive(
         config=config,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+import orjson
 import zstandard
 
 from archive.dicom.bulk_table import BulkTable
@@ -13,7 +14,7 @@ from archive.dicom.instance import ParsedInstance
 from archive.dicom.transfer_syntax import transfer_syntax
 from archive.ingest.columns import instance_columns, series_row, study_row
 from archive.ingest.terms import terms_of
-from storage.index.rows import InstanceRow, NewInstance, Source
+from storage.index.rows import InstanceRow, NewInstance, SeriesRow, Source, StudyRow
 from storage.objects.base import Buffer, Spool
 
 _HASH_CHUNK_BYTES: Final = 1 << 20
@@ -54,6 +55,12 @@ def compress(data: bytes) -> bytes:
         compressor = _local.compressor = zstandard.ZstdCompressor(level=1)
     compressed: bytes = compressor.compress(data)
     return compressed
+
+
+def describe(metadata: bytes) -> tuple[StudyRow, SeriesRow]:
+    """Return what an instance says of its study and series, from its compressed metadata."""
+    attributes = orjson.loads(zstandard.decompress(metadata))
+    return study_row(attributes), series_row(attributes)
 
 
 def new_instance(parsed: ParsedInstance, arrival: Arrival) -> NewInstance:

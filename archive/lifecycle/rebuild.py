@@ -9,7 +9,7 @@ from itertools import groupby
 from archive.dicom.parse import parse_instance
 from archive.dicom.part10 import read_file_meta
 from archive.errors import InvalidInstanceError, storage_translated
-from archive.ingest.extract import Arrival, digest_of, new_instance
+from archive.ingest.extract import Arrival, describe, digest_of, new_instance
 from archive.ingest.source import decode_source, source_object
 from archive.lifecycle.ledger import DELETED, POLICY, RESTORED, Ledger, LedgerEntry
 from storage.errors import ObjectMissingError
@@ -65,7 +65,7 @@ class Rebuilder:
     def __init__(self, engine: IndexEngine, objects: ObjectStore) -> None:
         self._engine = engine
         self._objects = objects
-        self._lifecycle = InstanceLifecycle(engine)
+        self._lifecycle = InstanceLifecycle(engine, describe)
         self._inserters = {
             replace: InstanceInserter(engine, replace=replace) for replace in (False, True)
         }

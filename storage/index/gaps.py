@@ -2,7 +2,7 @@
 
 A report or a segmentation often says less of its study than the images do, and may come first.
 What has a value is never changed: where instances disagree, the first one stays. Only what lost
-all its instances is described anew, by the first that comes after.
+its instances is described anew, by the first that is left or that comes after.
 """
 
 from dataclasses import fields
@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 from sqlalchemy import Connection, Row, select, text, update
 
-from storage.index.rows import NewInstance, SeriesRow, StudyRow
+from storage.index.rows import SeriesRow, StudyRow
 from storage.index.tables import patient, series, study, study_modality
 
 # What the trigram table of SQLite indexes; PostgreSQL has indexes on `study` itself.
@@ -29,32 +29,32 @@ STUDY_COLUMNS: Final = tuple(f.name for f in fields(StudyRow) if f.name in study
 SERIES_COLUMNS: Final = tuple(f.name for f in fields(SeriesRow) if f.name in series.c)
 
 
-def fill_study(connection: Connection, key: int, new: NewInstance) -> None:
-    """Fill what study ``key`` lacks with what ``new`` says of it."""
+def fill_study(connection: Connection, key: int, row: StudyRow) -> None:
+    """Fill what study ``key`` lacks with what ``row`` says of it."""
     known = connection.execute(select(study).where(study.c.id == key)).one()
     same_patient = (known.patient_id, known.issuer_of_patient_id) == (
-        new.study.patient_id,
-        new.study.issuer_of_patient_id,
+        row.patient_id,
+        row.issuer_of_patient_id,
     )
     if not same_patient:
         return
-    values = _missing(known, new.study, STUDY_COLUMNS, kept=_IDENTITY)
+    values = _missing(known, row, STUDY_COLUMNS, kept=_IDENTITY)
     if not values:
         return
     connection.execute(update(study).where(study.c.id == key).values(**values))
     if "study_date" in values:
         _date_modalities(connection, key, values["study_date"])
-    _fill_patient(connection, known.patient_fk, new.study)
+    _fill_patient(connection, known.patient_fk, row)
     if any(name in values for name in TRIGRAM_COLUMNS):
         filled = connection.execute(select(study).where(study.c.id == key)).one()
         index_text(connection, key, known, remove=True)
         index_text(connection, key, filled)
 
 
-def fill_series(connection: Connection, key: int, new: NewInstance) -> None:
-    """Fill what series ``key`` lacks with what ``new`` says of it."""
+def fill_series(connection: Connection, key: int, row: SeriesRow) -> None:
+    """Fill what series ``key`` lacks with what ``row`` says of it."""
     known = connection.execute(select(series).where(series.c.id == key)).one()
-    values = _missing(known, new.series, SERIES_COLUMNS, kept=frozenset())
+    values = _missing(known, row, SERIES_COLUMNS, kept=frozenset())
     if values:
         connection.execute(update(series).where(series.c.id == key).values(**values))
 

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, select, update
 
 from storage.index import changes
 from storage.index.changes import Change, in_scope
+from storage.index.description import Describe, describe_again
 from storage.index.engine import IndexEngine
 from storage.index.insertion import DELETED
 from storage.index.rows import IndexedObject
@@ -35,16 +36,21 @@ class InstanceLifecycle:
     ----------
     engine
         The index.
+    describe
+        Reads what an instance says of its study and series; without it, these stay described
+        by instances that are gone.
     """
 
-    def __init__(self, engine: IndexEngine) -> None:
+    def __init__(self, engine: IndexEngine, describe: Describe | None = None) -> None:
         self._engine = engine
+        self._describe = describe
 
     def delete(self, scope: Scope, target: Target, act: Act) -> int:
         """Take the visible instances of ``target`` out of sight; return how many."""
         with self._engine.write() as connection:
             rows = _affected(connection, scope, target, RELEASED)
             _change_state(connection, rows, act, kind="deleted", state=DELETED)
+            self._describe_again(connection, rows)
         return len(rows)
 
     def restore(self, scope: Scope, target: Target, act: Act) -> int:
@@ -64,7 +70,17 @@ class InstanceLifecycle:
             }
             rows = [row for key, row in latest.items() if key not in visible]
             _change_state(connection, rows, act, kind="restored", state=RELEASED)
+            self._describe_again(connection, rows)
         return len(rows)
+
+    def _describe_again(self, connection: Connection, rows: Sequence[Row[Any]]) -> None:
+        if self._describe is not None:
+            describe_again(
+                connection,
+                self._describe,
+                studies={row.study_fk for row in rows},
+                series={row.series_fk for row in rows},
+            )
 
     def deleted_before(self, moment_us: int, limit: int) -> list[tuple[int, str, int]]:
         """Return (key, object key, bytes) of instances deleted before ``moment_us``."""

@@ -16,7 +16,7 @@ from storage.index.gaps import (
     renew_series,
     renew_study,
 )
-from storage.index.rows import NewInstance, Source
+from storage.index.rows import NewInstance, Source, StudyRow
 from storage.index.tables import patient, series, source, study
 
 _SOURCE_COLUMNS = tuple(field.name for field in fields(Source))
@@ -144,7 +144,7 @@ class Parents:
     def _make_study(self, new: NewInstance) -> Place:
         values = {name: getattr(new.study, name) for name in STUDY_COLUMNS}
         values |= self._new_row(new.source.collection, new.source.site, new.partition)
-        values["patient_fk"] = self._patient(new)
+        values["patient_fk"] = patient_key(self._connection, new.study, new.source.site)
         key = self._insert(study, values)
         index_text(self._connection, key, new.study)
         self._made.add(("study", key))
@@ -156,15 +156,6 @@ class Parents:
             partition=new.partition,
             study_date=new.study.study_date,
         )
-
-    def _patient(self, new: NewInstance) -> int:
-        values = {name: getattr(new.study, name) for name in _PATIENT_COLUMNS}
-        values["site"] = new.source.site
-        identity = ("site", "issuer_of_patient_id", "patient_id")
-        known: int | None = self._connection.execute(
-            select(patient.c.id).where(*(patient.c[name] == values[name] for name in identity))
-        ).scalar()
-        return self._insert(patient, values) if known is None else known
 
     # -- series ----------------------------------------------------------------------------
 
@@ -223,7 +214,8 @@ class Parents:
             if of_study in studies and ("study", of_study) not in self._made:
                 self._made.add(("study", of_study))
                 self._cache.unsay("study", of_study)
-                renew_study(self._connection, of_study, new.study, self._patient(new))
+                patient_fk = patient_key(self._connection, new.study, new.source.site)
+                renew_study(self._connection, of_study, new.study, patient_fk)
             if of_series in appeared and ("series", of_series) not in self._made:
                 self._made.add(("series", of_series))
                 self._cache.unsay("series", of_series)
@@ -234,9 +226,9 @@ class Parents:
         for new in visible:
             of_study, of_series = self.study_of(new).id, self.series_of(new).id
             if self._is_news("study", of_study, new.study.attributes):
-                fill_study(self._connection, of_study, new)
+                fill_study(self._connection, of_study, new.study)
             if self._is_news("series", of_series, new.series.attributes):
-                fill_series(self._connection, of_series, new)
+                fill_series(self._connection, of_series, new.series)
 
     def _is_news(self, level: str, key: int, attributes: bytes) -> bool:
         saying = (level, key, hash(attributes))
@@ -257,10 +249,24 @@ class Parents:
         }
 
     def _insert(self, table: Table, values: dict[str, Any]) -> int:
-        key: int = self._connection.execute(
-            insert(table).values(**values).returning(table.c.id)
-        ).scalar_one()
-        return key
+        return _insert(self._connection, table, values)
+
+
+def patient_key(connection: Connection, row: StudyRow, site: str) -> int:
+    """Find or make the patient of a study: one identifier of one issuer at one site."""
+    values = {name: getattr(row, name) for name in _PATIENT_COLUMNS} | {"site": site}
+    identity = ("site", "issuer_of_patient_id", "patient_id")
+    known: int | None = connection.execute(
+        select(patient.c.id).where(*(patient.c[name] == values[name] for name in identity))
+    ).scalar()
+    return _insert(connection, patient, values) if known is None else known
+
+
+def _insert(connection: Connection, table: Table, values: dict[str, Any]) -> int:
+    key: int = connection.execute(
+        insert(table).values(**values).returning(table.c.id)
+    ).scalar_one()
+    return key
 
 
 def _place(row: Any) -> Place:  # noqa: ANN401 - a row of `study` or `series`

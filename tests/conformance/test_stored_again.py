@@ -89,3 +89,26 @@ def test_of_instances_in_one_request_the_first_is_the_first(client):
             f"/studies/{study}/series/{study}.1/instances/{study}.1.0/metadata"
         ).json()
         assert metadata["00100020"]["Value"] == ["P0"]
+
+
+@pytest.mark.parametrize("level", ["instance", "series"])
+def test_a_deleted_first_instance_describes_its_study_no_longer(client, level):
+    series = SERIES if level == "instance" else f"{SERIES}9"
+    wrong = {"PatientName": "Wrong", "PatientID": "W", "StudyDate": "20200101"}
+    wrong |= {"SeriesDescription": "wrong", "StudyDescription": "wrong"}
+    right = {"PatientName": "Right", "PatientID": "R", "StudyDate": "20240101"}
+    post(client, part10(dataset(STUDY, SERIES, SOP, **wrong)))
+    post(client, part10(dataset(STUDY, series, f"{SOP}8", **right, SeriesDescription="")))
+    post(client, part10(dataset(STUDY, series, f"{SOP}9", **right, SeriesDescription="late")))
+    deleted = f"/studies/{STUDY}/series/{SERIES}" + (
+        f"/instances/{SOP}" if level == "instance" else ""
+    )
+    assert client.delete(deleted).status_code == 204
+    assert patient(client) == ["R"]
+    assert patient(client, PatientName="Wrong") == []
+    assert patient(client, PatientName="*igh*", StudyDate="20240101-") == ["R"]
+    (study,) = shown(client, includefield="StudyDescription")
+    assert "Value" not in study["00081030"]
+    (of_series,) = shown(client, f"/studies/{STUDY}/series")
+    assert of_series["0008103E"]["Value"] == ["late"]
+    assert [match["00100020"]["Value"] for match in shown(client, "/patients")] == [["R"]]
