@@ -118,8 +118,22 @@ def _with_url(match: Match, level: Level, base: str) -> Match:
         url += f"/series/{_uid(match, '0020000E')}"
     if level is Level.INSTANCE:
         url += f"/instances/{_uid(match, '00080018')}"
+    match = _with_addresses(match, url if level is Level.INSTANCE else "")
     match["00081190"] = {"vr": "UR", "Value": [url]}
     return dict(sorted(match.items()))
+
+
+def _with_addresses(dataset: Match, url: str) -> Match:
+    """Make the addresses of bulk values whole; without an instance they have none."""
+    placed: Match = {}
+    for tag, element in dataset.items():
+        if uri := element.get("BulkDataURI"):
+            element = {"vr": element["vr"]} | ({"BulkDataURI": f"{url}/{uri}"} if url else {})
+        elif element["vr"] == "SQ" and "Value" in element:
+            items = [_with_addresses(item, url) for item in element["Value"]]
+            element = {"vr": "SQ", "Value": items}
+        placed[tag] = element
+    return placed
 
 
 def _uid(match: Match, tag: str) -> str:
