@@ -119,7 +119,7 @@ async def _store_all(request: Request, events: AsyncIterator[Event], results: Re
     limiter = anyio.Semaphore(_PARTS_AT_ONCE)
     position = 0
     turn: Turn | None = None
-    broken: ArchiveError | None = None
+    broken: ArchiveError | ClientDisconnect | None = None
     async with anyio.create_task_group() as tasks:
         try:
             async for part in iter_parts(request, events):
@@ -127,8 +127,10 @@ async def _store_all(request: Request, events: AsyncIterator[Event], results: Re
                 turn = Turn(turn)
                 tasks.start_soon(_store_one, request, part, results, position, turn, limiter)
                 position += 1
-        except ArchiveError as error:
-            broken = error  # the parts before it are whole: they are stored
+        except (ArchiveError, ClientDisconnect) as error:
+            # The parts before it are whole: they are stored. Raised in here it would come
+            # out as a group, which nobody takes for a client that went away.
+            broken = error
     if broken is not None:
         raise broken
     return position

@@ -1,6 +1,7 @@
 """§10.5.1: instances as they are stored, each a part of the body (RFC 2046 §5.1, RFC 2387)."""
 
 import gzip
+import logging
 import zlib
 
 import pytest
@@ -24,6 +25,7 @@ from tests.conformance.stow import (
     uids,
     value,
 )
+from tests.conftest import wait_until
 
 DICOM = {"Content-Type": "application/dicom"}
 
@@ -381,6 +383,24 @@ def test_a_client_gone_half_way_leaves_nothing_half(client, archive, part, sent)
     assert post(client, mr()).status_code == 200
     assert instances(archive) == 1
     assert not list((archive.config.archive.data_dir / "incoming").iterdir())
+
+
+@pytest.mark.parametrize("part", ["binary", "single"])
+@pytest.mark.parametrize("sent", [0, 300, 20_000])
+def test_a_client_gone_half_way_is_no_fault_of_the_archive(client, caplog, part, sent):
+    body = ct() if part == "single" else pack([(DICOM, ct())])
+    content_type = "application/dicom" if part == "single" else related()["Content-Type"]
+    headers = f"Content-Type: {content_type}", f"Content-Length: {len(body)}"
+    with caplog.at_level(logging.INFO):
+        with raw_connection(client) as connection:
+            connection.sendall(raw_request(client, *headers) + body[:sent])
+        wait_until(lambda: _statuses(caplog), what="a line on the request that broke off")
+    assert _statuses(caplog) == [400]
+    assert "http.failed" not in [record.message for record in caplog.records]
+
+
+def _statuses(caplog) -> list[int]:
+    return [record.status for record in caplog.records if record.message == "http.request"]
 
 
 @pytest.mark.parametrize(
