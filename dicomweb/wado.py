@@ -128,18 +128,20 @@ def _plan(request: Request, stored: StoredInstance, offer: Offer, *, alone: bool
         return _Plan()
     syntax = transfer_syntax(stored.transfer_syntax_uid)
     lossy = offer.by_default and not syntax.lossless
+    # Among others, one that is broken is sent as it is: it must not keep the others back.
+    else_as_stored = offer.by_default and (lossy or not alone)
     if not syntax.encapsulated and wanted == EXPLICIT_LITTLE_ENDIAN:
         return _Plan(wanted)
     archive, principal, ref = archive_of(request), principal_of(request), ref_of(stored)
     refusal = archive.render.transcoding_refusal(principal, ref, wanted)
     if not refusal:
-        return _Plan(wanted, else_as_stored=lossy)
+        return _Plan(wanted, else_as_stored=else_as_stored)
     if lossy:
         return _Plan()
     if not alone and not _has_pixels(request, stored):
         native = stored.transfer_syntax_uid == EXPLICIT_LITTLE_ENDIAN
         return _Plan("" if native else EXPLICIT_LITTLE_ENDIAN)
-    return _Plan(refusal=refusal)
+    return _Plan(refusal="" if else_as_stored else refusal)
 
 
 def _has_pixels(request: Request, stored: StoredInstance) -> bool:

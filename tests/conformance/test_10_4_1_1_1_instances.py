@@ -2,6 +2,7 @@
 
 import io
 import warnings
+import zipfile
 
 import numpy as np
 import pydicom
@@ -10,7 +11,7 @@ import pytest
 from dicomweb import wado
 from tests import synthetic
 from tests.conformance.multipart import parts_of
-from tests.conftest import store
+from tests.conftest import store, wheel_file
 
 ELE = "1.2.840.10008.1.2.1"
 RLE = "1.2.840.10008.1.2.5"
@@ -125,6 +126,42 @@ def test_what_cannot_be_had_as_asked_is_left_out_and_told_of(client, mixed):
     assert "1 of 3 instances" in response.headers["warning"]
     # A report has no other form than this.
     assert syntaxes(response) == [ELE, JPEG_LS]
+
+
+@pytest.fixture
+def one_broken(client, archive):
+    """A series of four images, the third of which breaks off inside its codestream."""
+    whole = pydicom.dcmread(wheel_file("MR_small_jp2klossless.dcm"))
+    codestream = next(pydicom.encaps.generate_frames(whole.PixelData, number_of_frames=1))
+    refs = []
+    for number in range(4):
+        whole.SOPInstanceUID = whole.file_meta.MediaStorageSOPInstanceUID = f"2.25.7{number}"
+        whole.InstanceNumber = number
+        frame = codestream[:400] + b"\xff" * 600 if number == 2 else codestream
+        whole.PixelData = pydicom.encaps.encapsulate([frame])
+        buffer = io.BytesIO()
+        whole.save_as(buffer)
+        refs.append(store(archive, buffer.getvalue()).ref)
+    return refs
+
+
+@pytest.mark.parametrize("level", ["study", "series"])
+def test_by_default_one_broken_instance_keeps_no_other_back(client, one_broken, level):
+    url = synthetic.url(one_broken[0]).partition("/instances/")[0]
+    url = url.partition("/series/")[0] if level == "study" else url
+    response = client.get(url, headers={"Accept": PARTS})
+    assert response.status_code == 200
+    assert syntaxes(response) == [ELE, ELE, ELE, "1.2.840.10008.1.2.4.90"]
+    response = client.get(url, headers={"Accept": "application/zip"})
+    assert response.status_code == 200
+    with zipfile.ZipFile(io.BytesIO(response.content)) as archive_file:
+        assert len([name for name in archive_file.namelist() if name.endswith(".dcm")]) == 4
+
+
+def test_a_broken_instance_alone_is_406_but_as_stored(client, one_broken):
+    url = synthetic.url(one_broken[2])
+    assert client.get(url, headers={"Accept": PARTS}).status_code == 406
+    assert client.get(url, headers={"Accept": AS_STORED}).status_code == 200
 
 
 def test_where_nothing_can_be_had_as_asked_it_is_406(client, archive):
