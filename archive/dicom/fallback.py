@@ -16,7 +16,7 @@ from pydicom.filereader import read_dataset
 
 from archive.dicom.instance import Attributes, AttributeWarning, BulkValue
 from archive.dicom.part10 import Buffer
-from archive.dicom.scope import UNDEFINED
+from archive.dicom.scope import ALWAYS_BULK, UNDEFINED
 from archive.dicom.transfer_syntax import TransferSyntax
 from archive.dicom.walk import PixelElement, Walk
 from archive.dicom.walker import INLINE_BYTES, Walker
@@ -73,7 +73,7 @@ def _attributes(dataset: Dataset, bulk: list[BulkValue]) -> Attributes:
             continue
         key = f"{int(tag):08X}"
         length = getattr(raw, "length", 0) or 0
-        if int(tag) in _PIXEL_TAGS or (
+        if int(tag) in ALWAYS_BULK or (
             isinstance(raw, RawDataElement) and length > INLINE_BYTES
         ):
             if isinstance(raw, RawDataElement) and raw.value is not None:

@@ -11,6 +11,8 @@ from archive.dicom.dictionary import private_vr, public_vr
 
 UNDEFINED: Final = 0xFFFFFFFF
 PIXEL_TAGS: Final = frozenset({0x7FE00010, 0x7FE00008, 0x7FE00009})
+# An encapsulated document is asked for by its address, however short it is.
+ALWAYS_BULK: Final = PIXEL_TAGS | {0x00420011}
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from archive.dicom.dictionary import PLAIN_VRS, public_vr, tag_name
 from archive.dicom.instance import Attributes, BulkValue
 from archive.dicom.part10 import Buffer
 from archive.dicom.reader import DEEPEST, ITEM, ITEM_END, SEQUENCE_END, DataSetReader, Element
-from archive.dicom.scope import PIXEL_TAGS, UNDEFINED, Scope
+from archive.dicom.scope import ALWAYS_BULK, PIXEL_TAGS, UNDEFINED, Scope
 from archive.dicom.values import (
     BINARY_NUMBERS,
     BINARY_VRS,
@@ -278,8 +278,9 @@ class Walker(DataSetReader):
         if not length:
             into[key] = {"vr": vr}
             return
-        if not scope.path and tag in PIXEL_TAGS:
-            self._pixels = PixelElement(key, vr, element.value_at, length)
+        if not scope.path and tag in ALWAYS_BULK:
+            if tag in PIXEL_TAGS:
+                self._pixels = PixelElement(key, vr, element.value_at, length)
             self._leave_out(element, scope, into, length)
             return
         if length > (INLINE_BYTES if vr in BINARY_VRS else _LONGEST_VALUE_BYTES):

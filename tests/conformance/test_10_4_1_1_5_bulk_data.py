@@ -264,6 +264,22 @@ def test_a_document_in_parts_is_of_the_type_it_names(client, pdf):
     assert client.get(pdf[0], headers=refused).status_code == 406
 
 
+def test_a_document_has_its_address_however_short_it_is(client, archive):
+    dataset = synthetic.data_set(
+        EncapsulatedDocument=b"%PDF-1.7\n%%EOF\n",
+        MIMETypeOfEncapsulatedDocument="application/pdf",
+    )
+    url = synthetic.url(store(archive, synthetic.part10(dataset, ELE)).ref)
+    (metadata,) = client.get(f"{url}/metadata").json()
+    assert metadata["00420011"]["BulkDataURI"].endswith("/bulkdata/00420011")
+    for suffix in ("/bulkdata/00420011", "/rendered"):
+        response = client.get(url + suffix)
+        assert response.headers["content-type"] == "application/pdf"
+        assert response.content.rstrip(b"\0") == dataset.EncapsulatedDocument
+    (part,) = parts_of(client.get(f"{url}/bulkdata"))
+    assert part.headers["Content-Type"] == "application/pdf"
+
+
 @pytest.mark.parametrize("named", ["", "nonsense", "text/html\r\nX: y"])
 def test_a_document_that_names_no_type_is_octets(client, archive, named):
     dataset = synthetic.data_set(EncapsulatedDocument=bytes(8000))
