@@ -78,6 +78,23 @@ def test_what_is_not_there_is_404(client, study, level):
     assert twice.headers["Content-Type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize("level", ["study", "series", "instance"])
+def test_another_state_than_the_one_that_is_named_is_not_deleted(client, study, level):
+    url = url_of(study[0], level)
+    for condition in (
+        {"If-Match": '"of another state"'},
+        {"If-Unmodified-Since": "Thu, 01 Jan 1998 00:00:00 GMT"},
+    ):
+        assert client.delete(url, headers=condition).status_code == 412
+    assert visible(client) == 4
+    etag = client.get(url).headers["ETag"]
+    assert client.delete(url, headers={"If-Match": etag}).status_code == 204
+
+
+def test_whatever_state_is_named_there_is_none_of_what_is_not_there(client):
+    assert client.delete("/studies/1.2.3", headers={"If-Match": "*"}).status_code == 404
+
+
 def test_a_malformed_uid_is_400(client):
     assert client.delete("/studies/1.2.x").status_code == 400
 
