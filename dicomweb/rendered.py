@@ -10,11 +10,12 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from archive.errors import NotAcceptableError
+from archive.errors import NotAcceptableError, NotFoundError
 from archive.identity import InstanceRef
+from archive.lifecycle.service import describe
 from archive.log import get_logger
 from archive.render.options import RENDERED_MEDIA_TYPES, RenderedMediaType, Viewport
-from archive.render.subject import REPORT_TYPES, Subject
+from archive.render.subject import REPORT_TYPES, Category, Subject
 from archive.retrieve.values import StoredInstance
 from dicomweb.accept import MediaType
 from dicomweb.conditional import Validators, strong_etag
@@ -60,9 +61,25 @@ def retrieve_rendered(request: Request) -> Response:
     views, principal = archive_of(request).render.views, principal_of(request)
     if not isinstance(ref, InstanceRef):
         return _several(request, views.stored(principal, ref), asked)
+    subject = views.subject(principal, ref)
+    return _one(request, subject, _frames_asked(request, subject), asked)
+
+
+def _frames_asked(request: Request, subject: Subject) -> list[int] | None:
+    """Return the frames in the path, None without any.
+
+    Raises
+    ------
+    NotFoundError
+        If what it belongs to has none. A video has, but is only shown whole.
+    """
     frames = request.path_params.get("frames")
-    numbers = None if frames is None else frame_numbers(frames)
-    return _one(request, views.subject(principal, ref), numbers, asked)
+    if frames is None:
+        return None
+    numbers = frame_numbers(frames)
+    if subject.pixels is None and subject.category is not Category.VIDEO:
+        raise NotFoundError(f"{describe(subject.ref)} has no frames")
+    return numbers
 
 
 # -- one instance ------------------------------------------------------------------------------
@@ -214,17 +231,16 @@ def retrieve_thumbnail(request: Request) -> Response:
     options = thumbnail_options(request)
     ref = resource_of(request)
     views, principal = archive_of(request).render.views, principal_of(request)
-    frames = request.path_params.get("frames")
-    numbers = None if frames is None else frame_numbers(frames)
     found = views.stored(principal, ref)
     subject = views.representative(principal, found)
+    numbers = _frames_asked(request, subject)
 
     def candidates(range_: MediaType) -> list[Offer]:
         return _singles(range_, RENDERED_MEDIA_TYPES)
 
     def make(offer: Offer) -> Response:
         media_type = _image_type(offer.media_type)
-        if subject.pixels is None and numbers is None:
+        if subject.pixels is None:
             rendering = views.icon(subject, media_type, options.viewport)
         else:
             number = numbers[0] if numbers else subject.representative_frame

@@ -141,6 +141,18 @@ def test_frames_that_are_no_numbers_are_400_and_those_that_are_not_there_404(
     )
 
 
+@pytest.mark.parametrize("name", ["report", "pdf", "plan"])
+@pytest.mark.parametrize("view", ["rendered", "thumbnail"])
+def test_what_has_no_frames_shows_none(showcase, name, view):
+    assert showcase.get(f"{showcase.url(name)}/frames/1/{view}").status_code == 404
+
+
+def test_a_video_is_shown_whole_for_any_of_its_frames(showcase):
+    url = f"{showcase.url('video')}/frames/1"
+    assert showcase.get(f"{url}/rendered").headers["content-type"] == "video/mp4"
+    assert showcase.get(f"{url}/thumbnail").headers["content-type"] == "image/jpeg"
+
+
 def test_parameters_hold_for_every_frame(showcase):
     url = f"{showcase.url('cine')}/frames/1,2/rendered?viewport=10,8"
     for part in parts_of(showcase.get(url, PNG_PARTS)):
