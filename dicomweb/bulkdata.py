@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
+from http import HTTPStatus
 from itertools import chain
 from typing import Final
 
@@ -216,14 +217,39 @@ def retrieve_all(request: Request, ref: ResourceRef, *, pixels_only: bool) -> Re
         if first is not None:
             etag = strong_etag(ref, state.change, pixels_only, range_, base_url(request))
             kind = first.content_type.partition(";")[0]
+            envelope = _envelope(request, values, range_, Validators(etag, state.modified))
             return streamed_parts(
-                request,
-                partial(_parts, request, values, range_),
-                kind,
-                Envelope(Validators(etag, state.modified)),
+                request, partial(_parts, request, values, range_), kind, envelope
             )
     offered = [f'{MULTIPART}; type="{OCTETS}"', f"{MULTIPART}; transfer-syntax=*"]
     raise NotAcceptableError(f"available: {', '.join(offered)}", offered=offered)
+
+
+def _envelope(
+    request: Request,
+    values: Callable[[], Iterator[StoredBulk]],
+    range_: MediaType,
+    validators: Validators,
+) -> Envelope:
+    """Say 206 where some values cannot be had so (PS3.18 Table 10.4.3-2)."""
+    total, missing = 0, 0
+    for bulk in values():
+        total += 1
+        missing += not _can_be_had(request, bulk, range_)
+    if not missing:
+        return Envelope(validators)
+    warning = f'299 fileroom "{missing} of {total} values are not available in this form"'
+    return Envelope(validators, headers={"Warning": warning}, status=HTTPStatus.PARTIAL_CONTENT)
+
+
+def _can_be_had(request: Request, bulk: StoredBulk, range_: MediaType) -> bool:
+    if not _has_frames(bulk):
+        return any(offer.multipart for offer in _plain_offers(range_, bulk))
+    syntax = transfer_syntax(bulk.stored.transfer_syntax_uid)
+    return any(
+        not _refused(request, bulk, offer.transfer_syntax_uid)
+        for offer in frame_offers(range_, syntax, single_allowed=False)
+    )
 
 
 def _parts(

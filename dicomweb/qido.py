@@ -1,7 +1,7 @@
 """QIDO-RS: the search transaction (PS3.18 §10.6)."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import orjson
@@ -125,15 +125,15 @@ def _with_url(match: Match, level: Level, base: str) -> Match:
 
 def _with_addresses(dataset: Match, url: str) -> Match:
     """Make the addresses of bulk values whole; without an instance they have none."""
-    placed: Match = {}
-    for tag, element in dataset.items():
-        if uri := element.get("BulkDataURI"):
-            element = {"vr": element["vr"]} | ({"BulkDataURI": f"{url}/{uri}"} if url else {})
-        elif element["vr"] == "SQ" and "Value" in element:
-            items = [_with_addresses(item, url) for item in element["Value"]]
-            element = {"vr": "SQ", "Value": items}
-        placed[tag] = element
-    return placed
+    return {tag: _with_address(element, url) for tag, element in dataset.items()}
+
+
+def _with_address(element: dict[str, Any], url: str) -> dict[str, Any]:
+    if uri := element.get("BulkDataURI"):
+        return {"vr": element["vr"]} | ({"BulkDataURI": f"{url}/{uri}"} if url else {})
+    if element["vr"] == "SQ" and "Value" in element:
+        return {"vr": "SQ", "Value": [_with_addresses(item, url) for item in element["Value"]]}
+    return element
 
 
 def _uid(match: Match, tag: str) -> str:

@@ -279,9 +279,7 @@ class Walker(DataSetReader):
             into[key] = {"vr": vr}
             return
         if not scope.path and tag in ALWAYS_BULK:
-            if tag in PIXEL_TAGS:
-                self._pixels = PixelElement(key, vr, element.value_at, length)
-            self._leave_out(element, scope, into, length)
+            self._leave_out_always(element, scope, into)
             return
         if length > (INLINE_BYTES if vr in BINARY_VRS else _LONGEST_VALUE_BYTES):
             self._leave_out(element, scope, into, length)
@@ -325,6 +323,12 @@ class Walker(DataSetReader):
         # The JSON is UTF-8 whatever the data set was (PS3.18 §F.2.1).
         if values:
             element["Value"] = ["ISO_IR 192"]
+
+    def _leave_out_always(self, element: Element, scope: Scope, into: Attributes) -> None:
+        if element.tag in PIXEL_TAGS:
+            key = f"{element.tag:08X}"
+            self._pixels = PixelElement(key, element.vr, element.value_at, element.length)
+        self._leave_out(element, scope, into, element.length)
 
     def _leave_out(self, element: Element, scope: Scope, into: Attributes, length: int) -> None:
         path = f"{scope.path}{element.tag:08X}"

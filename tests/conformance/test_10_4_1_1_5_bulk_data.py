@@ -176,6 +176,21 @@ def test_only_what_can_be_had_in_the_media_type_is_sent(room):
     assert {part.media_type for part in parts} == {"image/jls"}
 
 
+def test_values_that_are_left_out_are_told_of(client, archive):
+    grey = synthetic.image(rows=4, columns=4, number_of_frames=1, bits_allocated=8)
+    grey.PixelData = bytes(16)
+    document = synthetic.data_set(EncapsulatedDocument=bytes(64))
+    document.StudyInstanceUID = grey.StudyInstanceUID
+    for dataset in (grey, document):
+        ref = store(archive, synthetic.part10(dataset, ELE)).ref
+    url = f"/studies/{ref.study_instance_uid}/bulkdata"
+    whole = client.get(url, headers={"Accept": PARTS})
+    assert (whole.status_code, len(parts_of(whole))) == (200, 2)
+    some = client.get(url, headers={"Accept": 'multipart/related; type="image/jls"'})
+    assert (some.status_code, len(parts_of(some))) == (206, 1)
+    assert "1 of 2 values" in some.headers["warning"]
+
+
 @pytest.mark.parametrize("suffix", ["/bulkdata", "/pixeldata"])
 def test_a_resource_without_bulk_data_is_404(room, suffix):
     assert room.get(room.url("rtplan.dcm") + suffix, "*/*").status_code == 404

@@ -1,4 +1,4 @@
-"""Bulk values in search answers: their addresses resolve, or they are left out (PS3.18 §10.6)."""
+"""Bulk values in matches: their addresses resolve, or are left out (PS3.18 §10.6)."""
 
 import re
 
