@@ -208,7 +208,10 @@ DESCRIBED: Final[dict[str, Described]] = {
         "Retrieve Instances",
         "10.4.1.1.1",
         (PARTS_OF_DICOM, DICOM, ZIP),
-        parameters=_BYTES,
+        parameters=(
+            *_BYTES,
+            Parameter("dicomdir", "A zip is a file-set with its DICOMDIR.", _TRUTH),
+        ),
         statuses=_PARTS,
         failures=(404, 406, 412, 416),
     ),

@@ -10,6 +10,7 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
+from archive.dicom.instance import Attributes
 from archive.dicom.transfer_syntax import EXPLICIT_LITTLE_ENDIAN, transfer_syntax
 from archive.errors import NotAcceptableError, NotFoundError
 from archive.identity import InstanceRef, ResourceRef
@@ -36,7 +37,7 @@ from dicomweb.negotiation import (
     instances_offered,
 )
 from dicomweb.parts import Envelope, Part, multipart_response, single_response, streamed_parts
-from dicomweb.zipped import zip_response
+from dicomweb.zipped import wants_directory, zip_response
 
 # More are asked for again when they are sent, so that memory stays what it is.
 _MOST_HELD: Final = 2000
@@ -86,12 +87,19 @@ def answer_with_instance(request: Request, stored: StoredInstance, offer: Offer)
     planned = _plan(request, stored, offer, alone=True)
     part = _part(request, stored, planned)
     base = "" if offer.media_type == DICOM and not offer.multipart else base_url(request)
-    etag = strong_etag(stored.digest.hex(), stored.instance_id, offer, planned.wanted, base)
+    form = (offer, planned.wanted, wants_directory(request))
+    etag = strong_etag(stored.digest.hex(), stored.instance_id, form, base)
     validators = Validators(etag, stored.received_at)
     if offer.media_type == ZIP:
         sizes = [(stored, part.length or 0)]
         envelope = Envelope(validators)
-        return zip_response(request, lambda: iter([(stored, part)]), envelope, sizes=sizes)
+        return zip_response(
+            request,
+            lambda: iter([(stored, part)]),
+            envelope,
+            sizes=sizes,
+            describe=_describe(request),
+        )
     if offer.multipart:
         return multipart_response(request, [part], DICOM, Envelope(validators))
     return single_response(request, part, validators)
@@ -223,17 +231,25 @@ def _many(
     known = as_stored and total <= _MOST_HELD
     if offer.media_type == ZIP:
         sizes = [(stored, stored.size_bytes) for stored in found()] if known else None
-        return zip_response(request, parts, envelope, sizes=sizes)
+        return zip_response(request, parts, envelope, sizes=sizes, describe=_describe(request))
     if known:
         return multipart_response(request, [part for _, part in parts()], DICOM, envelope)
     return streamed_parts(request, lambda: (part for _, part in parts()), DICOM, envelope)
+
+
+def _describe(request: Request) -> Callable[[StoredInstance], Attributes] | None:
+    if not wants_directory(request):
+        return None
+    archive, principal = archive_of(request), principal_of(request)
+    return lambda stored: archive.retrieve.attributes(principal, ref_of(stored))
 
 
 def _envelope(
     request: Request, ref: ResourceRef, offer: Offer, total: int, refused: int
 ) -> Envelope:
     state = archive_of(request).retrieve.state(principal_of(request), ref)
-    etag = strong_etag(ref, state.change, offer, base_url(request))
+    form = (offer, wants_directory(request))
+    etag = strong_etag(ref, state.change, form, base_url(request))
     validators = Validators(etag, state.modified)
     if not refused:
         return Envelope(validators)

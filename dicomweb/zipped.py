@@ -8,12 +8,14 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from archive.dicom.dicomdir import FILE_NAME, Directory
+from archive.dicom.instance import Attributes
 from archive.retrieve.values import StoredInstance
 from dicomweb.conditional import answered_early
 from dicomweb.negotiation import ZIP
@@ -34,6 +36,7 @@ _DEFLATED: Final = 8
 _LAST_BLOCK: Final = _BLOCK.pack(1, 0, 0xFFFF)
 
 Entries = Callable[[], Iterator[tuple[StoredInstance, Part]]]
+Describe = Callable[[StoredInstance], Attributes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +64,12 @@ def zip_response(
     envelope: Envelope,
     *,
     sizes: Sequence[tuple[StoredInstance, int]] | None = None,
+    describe: Describe | None = None,
 ) -> Response:
     """Return instances as a ZIP archive: ``STUDY/SERIES/INSTANCE.dcm``, in a stable order.
+
+    With a directory the archive is a file-set: names are those that PS3.10 §8.2 allows, and a
+    DICOMDIR comes last.
 
     Parameters
     ----------
@@ -70,6 +77,8 @@ def zip_response(
         Yields the instances, each when its turn comes; their lengths are known by then.
     sizes
         All of them with their lengths, where these are known before anything is made.
+    describe
+        Gives the DICOM JSON of an instance, for the directory; None for no directory.
     """
     headers = envelope.all_headers()
     headers["Content-Disposition"] = f'attachment; filename="{_file_name(request)}.zip"'
@@ -77,9 +86,11 @@ def zip_response(
     if early is not None:
         return early
     return StreamedResponse(
-        lambda: _archive(entries()),
+        lambda: _archive(
+            _named(entries()) if describe is None else _file_set(entries(), describe)
+        ),
         media_type=ZIP,
-        length=None if sizes is None else _length(sizes),
+        length=None if sizes is None or describe is not None else _length(sizes),
         status_code=envelope.status,
         headers=headers,
     )
@@ -90,6 +101,11 @@ def _file_name(request: Request) -> str:
     return str(uids.get("instance") or uids.get("series") or uids["study"])
 
 
+def wants_directory(request: Request) -> bool:
+    """Tell whether a file-set with its DICOMDIR is asked for: ``dicomdir=true``, ours."""
+    return request.query_params.get("dicomdir", "").lower() in ("true", "1")
+
+
 def _name(stored: StoredInstance) -> bytes:
     return (
         f"{stored.study_instance_uid}/{stored.series_instance_uid}/"
@@ -97,11 +113,38 @@ def _name(stored: StoredInstance) -> bytes:
     ).encode()
 
 
-def _archive(entries: Iterable[tuple[StoredInstance, Part]]) -> Iterator[bytes]:
+def _file_set(
+    entries: Iterable[tuple[StoredInstance, Part]], describe: Describe
+) -> Iterator[tuple[bytes, datetime, Part]]:
+    directory = Directory()
+    series: dict[str, int] = {}
+    at = datetime.now(UTC)
+    for number, (stored, part) in enumerate(entries, 1):
+        at = stored.received_at
+        folder = series.setdefault(stored.series_instance_uid, len(series) + 1)
+        file_id = ["DICOM", f"SE{folder:06}", f"IM{number:06}"]
+        syntax = part.content_type.partition("transfer-syntax=")[2]
+        directory.add(describe(stored), file_id, syntax)
+        yield "/".join(file_id).encode(), at, part
+    body = directory.encode()
+    yield (
+        FILE_NAME.encode(),
+        at,
+        Part("application/dicom", "", len(body), lambda: iter((body,))),
+    )
+
+
+def _named(
+    entries: Iterable[tuple[StoredInstance, Part]],
+) -> Iterator[tuple[bytes, datetime, Part]]:
+    return ((_name(stored), stored.received_at, part) for stored, part in entries)
+
+
+def _archive(entries: Iterable[tuple[bytes, datetime, Part]]) -> Iterator[bytes]:
     offset = 0
     written: list[_Entry] = []
-    for stored, part in entries:
-        entry = _Entry(_name(stored), stored.received_at, 0, part.length or 0, offset)
+    for name, at, part in entries:
+        entry = _Entry(name, at, 0, part.length or 0, offset)
         yield _local_header(entry)
         crc = 0
         size = 0

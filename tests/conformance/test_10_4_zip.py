@@ -1,10 +1,13 @@
 """Instances in a ZIP archive (PS3.18 §10.4, Supplement 211)."""
 
 import io
+import re
+import warnings
 import zipfile
 
 import pydicom
 import pytest
+from pydicom.fileset import FileSet
 
 from dicomweb import zipped
 from tests import synthetic
@@ -82,3 +85,42 @@ def test_sizes_beyond_32_bits_are_written_so(client, archive, monkeypatch):
     # What is written is what APPNOTE 4.3.14 and 4.5.3 have; our border is not the reader's.
     assert response.content.count(b"PK\x06\x06") == 1
     assert response.content.count(b"PK\x06\x07") == 1
+
+
+@pytest.mark.parametrize(
+    ("accept", "most", "least"), [("application/zip", 5, 4), (ZIP, 5000, 40)]
+)
+def test_a_file_set_has_a_directory_that_leads_to_every_instance(
+    room, tmp_path, accept, most, least
+):
+    """PS3.10 §8, PS3.3 Annex F; ``dicomdir=true`` is ours."""
+    found = room.get("/studies?limit=5000").json()
+    studies = [match["0020000D"]["Value"][0] for match in found][:most]
+    seen = 0
+    for number, study in enumerate(studies):
+        answer = room.get(f"/studies/{study}?dicomdir=true", accept)
+        if answer.status_code not in (200, 206):
+            continue
+        folder = tmp_path / str(number)
+        zipfile.ZipFile(io.BytesIO(answer.content)).extractall(folder)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            held = FileSet(folder / "DICOMDIR")
+            held._stage["t"].cleanup()  # it leaves that to the garbage collector, which warns
+            for instance in held:
+                read = pydicom.dcmread(instance.path, force=True)
+                assert read.SOPInstanceUID == instance.SOPInstanceUID
+                syntax = instance.ReferencedTransferSyntaxUIDInFile
+                assert read.file_meta.TransferSyntaxUID == syntax
+                seen += 1
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        assert len(held) == len(files) - 1
+        names = {part for path in files for part in path.relative_to(folder).parts}
+        assert all(re.fullmatch("[A-Z0-9_]{1,8}", name) for name in names)
+    assert seen >= least
+
+
+def test_a_file_set_is_another_representation_than_a_plain_zip(room):
+    plain = room.get(room.study_url("CT_small.dcm"), ZIP)
+    file_set = room.get(room.study_url("CT_small.dcm") + "?dicomdir=true", ZIP)
+    assert plain.headers["etag"] != file_set.headers["etag"]
