@@ -27,6 +27,7 @@ from dicomweb.context import (
     principal_of,
     ref_of,
     resource_of,
+    warning,
 )
 from dicomweb.frames import frame_parts
 from dicomweb.negotiation import (
@@ -238,8 +239,9 @@ def _envelope(
         missing += not _can_be_had(request, bulk, range_)
     if not missing:
         return Envelope(validators)
-    warning = f'299 fileroom "{missing} of {total} values are not available in this form"'
-    return Envelope(validators, headers={"Warning": warning}, status=HTTPStatus.PARTIAL_CONTENT)
+    text = f"{missing} of {total} values are not available in this form"
+    told = {"Warning": warning(request, text)}
+    return Envelope(validators, headers=told, status=HTTPStatus.PARTIAL_CONTENT)
 
 
 def _can_be_had(request: Request, bulk: StoredBulk, range_: MediaType) -> bool:

@@ -1,5 +1,7 @@
 """What every handler needs of a request: the archive, who asks, and how links are written."""
 
+from urllib.parse import urlsplit
+
 from starlette.requests import Request
 
 from archive.assembly import Archive
@@ -59,6 +61,11 @@ def root_url(request: Request) -> str:
     """
     reached: Reached = request.scope[REACHED_KEY]
     return reached.url
+
+
+def warning(request: Request, text: str) -> str:
+    """Return a value of Warning (RFC 7234 §5.5): the service is named by its authority."""
+    return f'299 {urlsplit(root_url(request)).netloc} "{text}"'
 
 
 def base_url(request: Request) -> str:

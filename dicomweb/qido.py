@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import orjson
 from starlette.requests import Request
@@ -13,7 +12,7 @@ from archive.identity import require_uid
 from archive.query.request import Level, Page, SearchKey
 from dicomweb.accept import MediaType
 from dicomweb.conditional import Validators, answered_early, strong_etag
-from dicomweb.context import archive_of, base_url, principal_of
+from dicomweb.context import archive_of, base_url, principal_of, warning
 from dicomweb.encoding import choose_coding, compressed
 from dicomweb.negotiation import MULTIPART, Offer, choose
 from dicomweb.parameters import Search, parse_search
@@ -40,10 +39,8 @@ def search_handler(level: Level) -> Callable[[Request], Response]:
         if asked.count:
             headers["X-Total-Count"] = str(archive.query.count(principal, asked.request))
         response = _response(request, matches, media_type, headers)
-        # The service is named by its authority, which RFC 7234 §5.5 has room for.
-        service = urlsplit(base).netloc
         for text in _warnings(asked, page):
-            response.headers.append("Warning", f'299 {service} "{text}"')
+            response.headers.append("Warning", warning(request, text))
         return response
 
     return search

@@ -143,7 +143,7 @@ def _multipart(request: Request, shown: Sequence[Shown], asked: Asked) -> Respon
     validators = Validators(etag, shown[0].validators.modified)
     envelope = Envelope(validators, cache=CACHE)
     response = streamed_parts(request, lambda: parts, media_type, envelope)
-    return with_notes(response, media_type, asked.warnings)
+    return with_notes(request, response, media_type, asked.warnings)
 
 
 # -- studies and series ------------------------------------------------------------------------
@@ -199,7 +199,7 @@ def _all_of(
     )
     media_type = first.content_type.partition(";")[0]
     response = streamed_parts(request, lambda: chain((first,), parts), media_type, envelope)
-    return with_notes(response, media_type, [*asked.warnings, *notes])
+    return with_notes(request, response, media_type, [*asked.warnings, *notes])
 
 
 def _each(

@@ -15,12 +15,11 @@ from archive.render.report import Reference
 from archive.render.subject import Category, Subject
 from archive.render.views import Rendering
 from dicomweb.conditional import Validators, strong_etag
-from dicomweb.context import archive_of, instance_url, principal_of
+from dicomweb.context import archive_of, instance_url, principal_of, warning
 from dicomweb.parts import REVALIDATE, Part, single_response
 from dicomweb.rendering_parameters import Asked, selected_charset
 
 GIF: Final = "image/gif"
-AGENT: Final = "fileroom"
 CACHE: Final = "private, max-age=3600"
 _REPORT_VERSION: Final = 1
 _XML: Final = frozenset({"text/xml", "application/xml"})
@@ -94,17 +93,19 @@ def answer(request: Request, shown: Shown, asked: Asked) -> Response:
     response = single_response(
         request, part, shown.validators, cache=CACHE if is_image else REVALIDATE
     )
-    return with_notes(response, shown.media_type, asked.warnings)
+    return with_notes(request, response, shown.media_type, asked.warnings)
 
 
-def with_notes(response: Response, media_type: str, warnings: Sequence[str]) -> Response:
+def with_notes(
+    request: Request, response: Response, media_type: str, warnings: Sequence[str]
+) -> Response:
     """Add what browsers and people are to be told beside the content."""
     if not media_type.startswith(_HARMLESS):
         response.headers["Content-Security-Policy"] = _SANDBOX
     if media_type.startswith("text/"):
         response.headers["Vary"] = "Accept, Accept-Charset"
     for text in warnings:
-        response.headers.append("Warning", f'299 {AGENT} "{text}"')
+        response.headers.append("Warning", warning(request, text))
     return response
 
 

@@ -14,7 +14,7 @@ from archive.dicom.xml_writer import encode_xml
 from archive.errors import ArchiveError, InvalidInstanceError
 from archive.ingest.outcome import Disposition, Outcome, Remark
 from archive.log import get_logger
-from dicomweb.context import base_url, instance_url
+from dicomweb.context import base_url, instance_url, warning
 from dicomweb.errors import WARNING_REASONS, mapped
 from dicomweb.responses import RETRY_AFTER_S, JsonResponse, problem
 
@@ -76,7 +76,8 @@ def store_response(request: Request, results: Results, media_type: str) -> Respo
     outcomes = results.outcomes.values()
     known = sum(outcome.disposition is Disposition.DUPLICATE for outcome in outcomes)
     if known:
-        response.headers["Warning"] = f'299 fileroom "{known} instances were stored already"'
+        text = f"{known} instances were stored already"
+        response.headers["Warning"] = warning(request, text)
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return response

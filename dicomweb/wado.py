@@ -25,6 +25,7 @@ from dicomweb.context import (
     principal_of,
     ref_of,
     resource_of,
+    warning,
 )
 from dicomweb.frames import spooled_part
 from dicomweb.negotiation import (
@@ -253,5 +254,6 @@ def _envelope(
     validators = Validators(etag, state.modified)
     if not refused:
         return Envelope(validators)
-    warning = f'299 fileroom "{refused} of {total} instances are not available in this form"'
-    return Envelope(validators, headers={"Warning": warning}, status=HTTPStatus.PARTIAL_CONTENT)
+    text = f"{refused} of {total} instances are not available in this form"
+    told = {"Warning": warning(request, text)}
+    return Envelope(validators, headers=told, status=HTTPStatus.PARTIAL_CONTENT)
