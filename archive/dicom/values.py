@@ -53,7 +53,13 @@ def string_values(raw: bytes) -> Values:
 
 
 def uid_values(raw: bytes) -> Values:
-    """Convert UI."""
+    """Convert UI. A NUL that is no padding stays to be seen: without it, it is another UID."""
+    padded = raw.rstrip(b" \0")
+    if b"\0" in padded:
+        texts = [text.rstrip("\0") for text in padded.decode("latin_1").split("\\")]
+        return [
+            text.replace("\0", "\N{REPLACEMENT CHARACTER}") or None for text in texts
+        ], False
     values, whole = string_values(raw)
     return [value.strip() if value else value for value in values], whole
 

@@ -236,6 +236,16 @@ def test_a_body_in_pieces_of_any_size_is_the_same_body(client, size):
     assert stored_bytes(client, referenced(response)[0]) == small
 
 
+@pytest.mark.parametrize("at", [1, -1])
+def test_a_nul_inside_a_uid_does_not_make_it_another_one(client, archive, at):
+    instance = uids(ct())[2]
+    broken = instance[: at - 1] + "\0" + instance[at:] if at > 0 else instance[:-2] + "\0" + "1"
+    body = ct().replace(instance.encode(), broken.encode())
+    (refused,) = failed(post(client, body))
+    assert "not a UID" in str(refused)
+    assert instances(archive) == 0
+
+
 def test_an_empty_part_fails_alone(client):
     response = post(client, ct(), b"", mr())
     assert response.status_code == 202
