@@ -90,7 +90,6 @@ def series_row(attributes: Attributes) -> SeriesRow:
         DICOM JSON of the instance (PS3.18 Annex F).
     """
     description = _string(attributes, "0008103E")
-    request = _first_item(attributes, "00400275")
     return SeriesRow(
         series_instance_uid=_string(attributes, "0020000E"),
         modality=_string(attributes, "00080060"),
@@ -106,8 +105,6 @@ def series_row(attributes: Attributes) -> SeriesRow:
         procedure_step_start_date=normalise_date(_string(attributes, "00400244")),
         procedure_step_start_time=normalise_time(_string(attributes, "00400245")),
         procedure_step_id=_string(attributes, "00400253"),
-        scheduled_step_id=_string(request, "00400009"),
-        requested_procedure_id=_string(request, "00401001"),
         attributes=_encode(attributes, _SERIES_TAGS),
     )
 
@@ -181,8 +178,3 @@ def _integer(attributes: Attributes, tag: str, *, bound: int = _INT64) -> int | 
     elif not isinstance(value, int):
         return None
     return value if -bound <= value < bound else None
-
-
-def _first_item(attributes: Attributes, tag: str) -> Attributes:
-    item = _first(attributes, tag)
-    return item if isinstance(item, dict) else {}

@@ -80,8 +80,6 @@ class SeriesRow:
     procedure_step_start_date: str
     procedure_step_start_time: str
     procedure_step_id: str
-    scheduled_step_id: str
-    requested_procedure_id: str
     attributes: bytes
 
 

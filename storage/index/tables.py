@@ -159,8 +159,6 @@ series = Table(
     _text("procedure_step_start_date"),
     _text("procedure_step_start_time"),
     _text("procedure_step_id"),
-    _text("scheduled_step_id"),
-    _text("requested_procedure_id"),
     _count("number_of_instances"),
     _count("size_bytes"),
     *_place(),

@@ -79,8 +79,6 @@ def new(
             procedure_step_start_date="",
             procedure_step_start_time="",
             procedure_step_id="",
-            scheduled_step_id="",
-            requested_procedure_id="",
             attributes=b"{}",
         ),
         instance=InstanceRow(

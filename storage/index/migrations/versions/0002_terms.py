@@ -40,6 +40,9 @@ def upgrade() -> None:
         ),
     )
     op.execute("UPDATE series SET terms_missing = true")
+    # Of a sequence these held the first item alone; terms hold every one.
+    op.drop_column("series", "scheduled_step_id")
+    op.drop_column("series", "requested_procedure_id")
     op.create_index(
         "ix_series_terms_missing",
         "series",
