@@ -146,7 +146,7 @@ def _fields(parameters: Iterable[tuple[str, str]]) -> tuple[set[str], bool, list
 def _included(parameters: Iterable[tuple[str, str]]) -> Iterator[str]:
     for name, value in parameters:
         if name.lower() == "includefield":
-            yield from (part.strip() for part in value.split(",") if part.strip())
+            yield from (part.strip() for part in value.split(",") if part.strip(" *"))
 
 
 def _number(given: dict[str, str], name: str, default: int) -> int:

@@ -306,6 +306,13 @@ def test_an_unknown_field_is_passed_over_with_a_warning(shelf):
     assert "NoSuchField" in str(response.headers.get_list("warning"))
 
 
+@pytest.mark.parametrize("field", ["*", "", ",", "%20"])
+def test_a_field_that_names_nothing_is_passed_over(shelf, field):
+    response = shelf.get(f"/studies?limit=25&includefield={field}")
+    assert len(response.json()) == 25
+    assert "warning" not in response.headers
+
+
 # -- pages -------------------------------------------------------------------------------------
 
 
