@@ -44,7 +44,8 @@ $(BIN)/python:
 	echo "Fileroom needs Python 3.11 or newer with its venv module; none was found." >&2; exit 1
 
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
-	@echo "installing (once)"; $(PIP) -e '.[codecs]' && touch $@
+	@echo "installing (once)"; { $(PIP) -e '.[codecs]' || \
+	  { echo "without the extra codecs, which cannot be had here" >&2; $(PIP) -e .; }; } && touch $@
 
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 	@echo "installing what the tests need (once)"; $(PIP) -e '.[codecs,test]' && touch $@ $(VENV)/.installed
