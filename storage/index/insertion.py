@@ -142,6 +142,13 @@ class InstanceInserter:
             ]
             studies, appeared = _write(connection, decisions, at_us)
             parents.renew(visible, studies, appeared)
+            parents.hear_again(
+                new
+                for new in visible
+                if any(
+                    known.state == DELETED for known in versions[new.instance.sop_instance_uid]
+                )
+            )
             parents.fill_gaps(visible)
             self._terms.write(
                 connection, [(parents.series_of(new).id, new.terms) for new in batch]
@@ -258,6 +265,10 @@ def _judge(arrival: _Arrival, *, replace: bool) -> tuple[str, _Version | None]:
         if (known.digest, known.transfer_syntax_uid) == (row.digest, row.transfer_syntax_uid):
             return (HELD if known.state == HELD else "duplicate"), known
     return ("replaced" if replace else HELD), None
+
+
+def _was_deleted(known: Sequence[_Version]) -> bool:
+    return any(version.state == DELETED for version in known)
 
 
 def _find_versions(

@@ -1,7 +1,7 @@
 """Sources, patients, studies and series: found or made for instances that arrive."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -57,10 +57,10 @@ class ParentCache:
         # What instances said of their study and series, as far as it was looked at.
         self.said: set[tuple[str, int, int]] = set()
 
-    def unsay(self, level: str, key: int) -> None:
-        """Forget what instances said of a study or series that is described anew."""
+    def unsay(self, described: Set[tuple[str, int]]) -> None:
+        """Forget what instances said of studies and series that are described anew."""
         with self._lock:
-            self.said = {one for one in self.said if one[:2] != (level, key)}
+            self.said = {one for one in self.said if one[:2] not in described}
 
     def learn(self, found: "Parents") -> None:
         """Take over what a committed transaction found or made."""
@@ -213,13 +213,29 @@ class Parents:
             of_study, of_series = self.study_of(new).id, self.series_of(new).id
             if of_study in studies and ("study", of_study) not in self._made:
                 self._made.add(("study", of_study))
-                self._cache.unsay("study", of_study)
+                self._cache.unsay({("study", of_study)})
                 patient_fk = patient_key(self._connection, new.study, new.source.site)
                 renew_study(self._connection, of_study, new.study, patient_fk)
             if of_series in appeared and ("series", of_series) not in self._made:
                 self._made.add(("series", of_series))
-                self._cache.unsay("series", of_series)
+                self._cache.unsay({("series", of_series)})
                 renew_series(self._connection, of_series, new.series)
+
+    def hear_again(self, returned: Iterable[NewInstance]) -> None:
+        """Listen anew to what is said of the studies and series of ``returned``.
+
+        These instances were deleted, by whichever process, and with them what they had said.
+        """
+        described = {
+            place
+            for new in returned
+            for place in (
+                ("study", self.study_of(new).id),
+                ("series", self.series_of(new).id),
+            )
+        }
+        if described:
+            self._cache.unsay(described)
 
     def fill_gaps(self, visible: Iterable[NewInstance]) -> None:
         """Fill what studies and series lack with what new visible instances say."""

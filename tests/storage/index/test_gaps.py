@@ -2,9 +2,11 @@
 
 import pytest
 
-from archive.auth.principal import ANONYMOUS
+from archive.assembly import open_archive
+from archive.auth.principal import ANONYMOUS, OPERATOR
 from archive.config import IndexSection
 from archive.errors import ConflictingInstanceError
+from archive.identity import InstanceRef
 from archive.query.request import Level, SearchKey, SearchRequest
 from tests.builders import dataset, part10
 from tests.conftest import make_config, running_archive, store
@@ -87,3 +89,16 @@ def test_a_version_that_is_held_aside_fills_nothing_in(archive):
     with pytest.raises(ConflictingInstanceError):
         store(archive, bare(1, StudyDescription="Other"))
     assert search(archive, _00081030="other") == []
+
+
+def test_what_was_deleted_by_another_process_says_it_again_when_it_is_sent_again(archive):
+    store(archive, bare(1, PatientName="", Modality="SEG"))
+    full = bare(2, StudyDescription="Chest", SeriesDescription="Axial")
+    store(archive, full)
+    with open_archive(archive.config) as other:
+        ref = InstanceRef("1.2", "1.2.1", "1.2.1.2")
+        other.lifecycle.delete(OPERATOR, ref, reason="a try")
+    assert search(archive, _00081030="chest") == []
+    store(archive, full)
+    assert len(search(archive, _00081030="chest")) == 1
+    assert len(search(archive, Level.SERIES, _0008103E="axial")) == 1
