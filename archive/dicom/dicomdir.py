@@ -1,7 +1,8 @@
 """The directory of a file-set: DICOMDIR (PS3.3 Annex F, PS3.10 §8.6)."""
 
+import hashlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
@@ -14,7 +15,6 @@ from archive.errors import InvalidInstanceError
 
 FILE_NAME: Final = "DICOMDIR"
 _SOP_CLASS: Final = "1.2.840.10008.1.3.10"
-_INSTANCE: Final = "2.25.184696781966465891955702694349947373779.0"
 _STORAGE: Final = "1.2.840.10008.5.1.4.1.1."
 # Keys of each type of record (PS3.3 §F.5); what an instance lacks is left empty.
 _PATIENT_KEYS: Final = ("00100010", "00100020")
@@ -118,12 +118,12 @@ class Directory:
 
     def encode(self) -> bytes:
         """Return the DICOMDIR as a Part 10 object."""
+        ordered = _flattened(self._patients)
         meta = build_file_meta(
             sop_class_uid=_SOP_CLASS,
-            sop_instance_uid=_INSTANCE,
+            sop_instance_uid=_uid_of(record.content for record, _ in ordered),
             transfer_syntax_uid=EXPLICIT_LITTLE_ENDIAN,
         )
-        ordered = list(_flattened(self._patients))
         # File-set ID, the two offsets, the flag, and the head of the sequence.
         offset = len(meta) + 8 + 2 * _LINKS.size + 10 + 12
         for record, _ in ordered:
@@ -144,6 +144,14 @@ class Directory:
                 items,
             )
         )
+
+
+def _uid_of(contents: Iterable[bytes]) -> str:
+    """Return a UID that this file-set alone has, and always has (PS3.5 §B.2)."""
+    digest = hashlib.blake2s(digest_size=16)
+    for content in contents:
+        digest.update(content)
+    return f"2.25.{int.from_bytes(digest.digest(), 'big')}"
 
 
 def _flattened(level: dict[str, _Record]) -> list[tuple[_Record, _Record | None]]:

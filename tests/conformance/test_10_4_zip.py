@@ -120,6 +120,17 @@ def test_a_file_set_has_a_directory_that_leads_to_every_instance(
     assert seen >= least
 
 
+def test_each_file_set_has_a_uid_of_its_own_and_keeps_it(room):
+    def uid(name: str) -> str:
+        answer = room.get(room.study_url(name) + "?dicomdir=true", ZIP)
+        directory = opened(answer).read("DICOMDIR")
+        read = pydicom.dcmread(io.BytesIO(directory))
+        return str(read.file_meta.MediaStorageSOPInstanceUID)
+
+    assert uid("CT_small.dcm") == uid("CT_small.dcm")
+    assert uid("CT_small.dcm") != uid("MR_small.dcm")
+
+
 def test_a_file_set_is_another_representation_than_a_plain_zip(room):
     plain = room.get(room.study_url("CT_small.dcm"), ZIP)
     file_set = room.get(room.study_url("CT_small.dcm") + "?dicomdir=true", ZIP)
