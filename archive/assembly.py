@@ -5,6 +5,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from archive.changes import ChangeService
 from archive.config import Config
 from archive.errors import storage_translated
@@ -14,22 +16,34 @@ from archive.lifecycle.ledger import POLICY, Ledger, LedgerEntry
 from archive.lifecycle.rebuild import REPLACE, Rebuilder
 from archive.lifecycle.service import LifecycleService
 from archive.lifecycle.verify import Verifier
+from archive.log import get_logger
+from archive.peers import PeerService
 from archive.query.service import QueryService
 from archive.render.cache import BoundedCache
 from archive.render.pool import RenderPool
 from archive.render.service import RenderService
 from archive.retrieve.service import RetrieveService
+from storage.errors import StorageError
 from storage.index import clock
 from storage.index.candidates import CandidateSearch
 from storage.index.engine import IndexEngine
 from storage.index.insertion import InstanceInserter
 from storage.index.lifecycle import InstanceLifecycle
-from storage.index.migrate import current_revision, empty, latest_revision, migrate
+from storage.index.migrate import (
+    carry_over,
+    current_revision,
+    empty,
+    latest_revision,
+    migrate,
+)
+from storage.index.peers import PeerRows
 from storage.index.report import IndexReport
 from storage.index.search import IndexSearch
 from storage.index.selection import InstanceReader
 from storage.objects.base import ObjectStore
 from storage.objects.disk import DiskStore
+
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +61,7 @@ class Archive:
     lifecycle: LifecycleService
     changes: ChangeService
     verifier: Verifier
+    peers: PeerService
     engine: IndexEngine
     objects: ObjectStore
 
@@ -109,6 +124,7 @@ def open_archive(config: Config, *, render_address: str | None = None) -> Archiv
         lifecycle=LifecycleService(lifecycle, objects),
         changes=ChangeService(IndexReport(engine)),
         verifier=Verifier(lifecycle, objects),
+        peers=PeerService(config, PeerRows(engine)),
         engine=engine,
         objects=objects,
     )
@@ -155,6 +171,8 @@ def rebuilder(config: Config) -> Rebuilder:
     with storage_translated():
         migrate(engine)
         empty(engine)
+        if config.index.url == "sqlite":
+            _carry_over(config, engine)
     return Rebuilder(engine, open_objects(config))
 
 
@@ -169,6 +187,20 @@ def finish_rebuild(config: Config, rebuilt: Rebuilder) -> None:
     for leftover in ("-wal", "-shm"):
         index.with_name(index.name + leftover).unlink(missing_ok=True)
     _rebuild_file(config).rename(index)
+
+
+def _carry_over(config: Config, new: IndexEngine) -> None:
+    """Take peers and the like along, as far as the old index can still be read."""
+    if not (config.archive.data_dir / "index.db").is_file():
+        return
+    old = IndexEngine(index_url(config))
+    try:
+        migrate(old)
+        carry_over(old, new)
+    except (StorageError, SQLAlchemyError) as error:
+        logger.warning("rebuild.not-carried-over", extra={"reason": str(error)})
+    finally:
+        old.close()
 
 
 def _rebuild_file(config: Config) -> Path:

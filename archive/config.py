@@ -10,6 +10,7 @@ import json
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -25,6 +26,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 ENVIRONMENT_PREFIX: Final = "FILEROOM_"
 DEFAULT_FILE: Final = Path("config.toml")
+ANYWHERE: Final = "any"
 
 
 class ConfigError(Exception):
@@ -99,20 +101,67 @@ class HttpSection(_Section):
         return tuple(ipaddress.ip_network(text, strict=False) for text in self.trusted_proxies)
 
 
+class Service(StrEnum):
+    """What a peer may ask for over DICOM; verification (C-ECHO) is everyone's."""
+
+    STORE = "store"
+    FIND = "find"
+    RETRIEVE = "retrieve"
+    COMMIT = "commit"
+
+
 class Peer(_Section):
     """An application entity this archive knows (PS3.8 §9.3)."""
 
-    ae_title: str = Field(min_length=1, max_length=16)
+    ae_title: str = Field(
+        min_length=1, max_length=16, pattern=r"^[ -\[\]-~]*[!-\[\]-~][ -\[\]-~]*$"
+    )
     """Its AE title."""
 
-    host: str
-    """Its address: where C-MOVE sends to."""
+    host: str = ""
+    """Its name or address: where it is sent to, and where it must call from."""
 
-    port: int = Field(ge=1, le=65535)
-    """Its port."""
+    port: int = Field(default=0, ge=0, le=65535)
+    """Its port; 0: it only calls, nothing can be sent to it."""
 
     site: str = ""
     """The site its instances are counted for."""
+
+    services: tuple[Service, ...] = tuple(Service)
+    """What it may ask for."""
+
+    calls_from: tuple[str, ...] = ()
+    """Networks it may call from, or "any"; without: its host."""
+
+    tls: bool = False
+    """Whether it is spoken to over TLS."""
+
+    tls_subject: str = ""
+    """Subject of the certificate it must show; with one it may call from anywhere."""
+
+    max_associations: int = Field(default=0, ge=0)
+    """Associations it may have open at once; 0: no limit of its own."""
+
+    transfer_syntaxes: tuple[str, ...] = ()
+    """Transfer syntaxes it is sent, best first; without: as stored, else uncompressed."""
+
+    @field_validator("ae_title")
+    @classmethod
+    def _is_trimmed(cls, given: str) -> str:
+        return given.strip()  # spaces at either end mean nothing (PS3.5 §6.2, VR AE)
+
+    @field_validator("calls_from")
+    @classmethod
+    def _are_networks(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for text in given:
+            if text != ANYWHERE:
+                ipaddress.ip_network(text, strict=False)  # its ValueError names what is wrong
+        return given
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Where it listens; None when nothing can be sent to it."""
+        return (self.host, self.port) if self.host and self.port else None
 
 
 class DimseSection(_Section):
@@ -133,8 +182,8 @@ class DimseSection(_Section):
     engine: Literal["direct", "stock"] = "direct"
     """How associations are served: our own receive path, or pynetdicom's."""
 
-    max_associations: int = Field(default=100, ge=1)
-    """Associations that one worker serves at once."""
+    max_associations: int = Field(default=400, ge=1)
+    """Associations served at once, by all workers together."""
 
     network_timeout_s: float = Field(default=60.0, gt=0)
     """Seconds without a byte after which an association is aborted."""
@@ -145,8 +194,11 @@ class DimseSection(_Section):
     spool_threshold_bytes: int = Field(default=8 * 1024 * 1024, ge=0)
     """Larger instances are received into a file instead of memory, in bytes."""
 
+    strangers: tuple[Service, ...] = tuple(Service)
+    """What callers who are no peers may ask for, within `[auth] allow_anonymous`."""
+
     peers: tuple[Peer, ...] = ()
-    """Known application entities: C-MOVE destinations and senders with a site."""
+    """Known application entities; `fileroom peer add` makes more known while it runs."""
 
 
 class IndexSection(_Section):
@@ -361,14 +413,16 @@ def is_loopback(host: str) -> bool:
 
 
 def _check_exposure(config: Config) -> None:
+    faces = [("http", config.http.host)]
+    if config.dimse.strangers:
+        faces.append(("dimse", config.dimse.host))
     exposed = [
-        f"[{section}] host = {host!r}"
-        for section, host in (("http", config.http.host), ("dimse", config.dimse.host))
-        if not is_loopback(host)
+        f"[{section}] host = {host!r}" for section, host in faces if not is_loopback(host)
     ]
     if exposed and not config.auth.allow_anonymous:
         raise ConfigError(
             f"{' and '.join(exposed)} would open the archive to everyone who can reach it. "
             'Write out what strangers may do, e.g. [auth] allow_anonymous = ["read"] '
-            '(or ["read", "write"] to let them store too), or listen on 127.0.0.1'
+            '(or ["read", "write"] to let them store too), or listen on 127.0.0.1; for DICOM '
+            "alone, [dimse] strangers = [] lets only known peers in"
         )

@@ -2,22 +2,44 @@
 
 import io
 import socket
-from typing import Any
+from typing import Any, Final
 
 from pynetdicom import _config
 from pynetdicom.association import Association
-from pynetdicom.dimse_primitives import C_ECHO, C_FIND, C_GET, C_MOVE, C_STORE
+from pynetdicom.dimse_primitives import C_ECHO, C_FIND, C_GET, C_MOVE, C_STORE, N_ACTION
 
 from archive.assembly import Archive
 from archive.auth.principal import Principal
+from archive.config import Peer, Service
+from archive.errors import ArchiveError, ForbiddenError
 from archive.log import get_logger
 from dimse import find, messages, retrieve
+from dimse.admission import (
+    AdmittingACSE,
+    Rejection,
+    called_not_recognized,
+    calling_not_recognized,
+    calls_from_its_place,
+    context_not_supported,
+    too_many,
+)
 from dimse.messages import COMMAND_FRAGMENT, LAST_FRAGMENT, Command
-from dimse.peers import Peers
+from dimse.peers import Caller
+from dimse.presence import Presence
+from dimse.status import statuses
 from dimse.store import Reception
 from dimse.upper_layer import DirectMessages, DirectUpperLayer
 
 logger = get_logger(__name__)
+
+_DICOM_APPLICATION_CONTEXT: Final = "1.2.840.10008.3.1.1.1"
+# What each request needs; a C-STORE is asked about where its data set is taken.
+_SERVICES: Final[dict[type, Service]] = {
+    C_FIND: Service.FIND,
+    C_GET: Service.RETRIEVE,
+    C_MOVE: Service.RETRIEVE,
+    N_ACTION: Service.COMMIT,
+}
 
 # Storage is accepted for every class, known or private (`dimse.contexts`).
 _config.UNRESTRICTED_STORAGE_SERVICE = True
@@ -32,15 +54,24 @@ class ServedAssociation(Association):
     ----------
     ae
         pynetdicom's application entity: titles, timeouts, limits.
-    archive, peers
-        What serves, and who is known.
+    archive
+        What serves.
+    presence
+        How many associations there are; None: as many as there may be.
     """
 
-    def __init__(self, ae: Any, archive: Archive, peers: Peers) -> None:  # noqa: ANN401 - untyped
+    def __init__(self, ae: Any, archive: Archive, presence: Presence | None = None) -> None:  # noqa: ANN401 - untyped
         super().__init__(ae, "acceptor")
+        self.acse = AdmittingACSE(self)
         self.archive = archive
-        self.peers = peers
+        self.peers = archive.peers
         self.connection: socket.socket | None = None
+        self.rejection: Rejection | None = None
+        self.tls_subject: str | None = None
+        self.caller: Caller | None = None
+        self.user: Principal | None = None
+        self._presence = presence
+        self._slot: int | None = None
 
     @property
     def calling_ae_title(self) -> str:
@@ -49,13 +80,67 @@ class ServedAssociation(Association):
 
     @property
     def principal(self) -> Principal:
-        """Who asks."""
-        return self.peers.principal(self.calling_ae_title)
+        """Who asks: the user that was negotiated, or else the peer."""
+        return self.user or self._known_caller.principal
+
+    @property
+    def peer(self) -> Peer:
+        """The peer that calls; a stranger is one that has no address."""
+        return self._known_caller.peer
+
+    @property
+    def _known_caller(self) -> Caller:
+        if self.caller is None:
+            raise ForbiddenError("the association is not negotiated yet")
+        return self.caller
 
     @property
     def maximum_pdu(self) -> int:
         """The longest PDU that the peer takes; 0 for no limit."""
         return int(self.requestor.maximum_length or 0)
+
+    def admit(self) -> Rejection | None:
+        """Decide whether the caller is let in (PS3.8 §9.3.4).
+
+        Raises
+        ------
+        UnavailableError
+            If the index, which knows the peers, does not answer.
+        """
+        request: Any = self.requestor.primitive
+        called = str(request.called_ae_title).strip()
+        calling = self.calling_ae_title
+        if str(request.application_context_name) != _DICOM_APPLICATION_CONTEXT:
+            return context_not_supported(f"context {request.application_context_name}")
+        if called != str(self.acceptor.ae_title).strip():
+            return called_not_recognized(f"called AE title {called!r} is not this archive's")
+        remote = str(self.requestor.address)
+        self.caller = Caller(self.archive, calling=calling, called=called, remote=remote)
+        if not self.caller.is_known and not self.peer.services:
+            return calling_not_recognized(
+                f"{calling!r} is no peer, and [dimse] strangers are not let in"
+            )
+        if self.caller.is_known:
+            elsewhere = calls_from_its_place(self.peer, remote, self.tls_subject)
+            if elsewhere is not None:
+                return elsewhere
+        return self._take_slot()
+
+    def permits(self, service: Service) -> bool:
+        """Tell whether the caller may ask for a service."""
+        return service in self.peer.services
+
+    def _take_slot(self) -> Rejection | None:
+        if self._presence is None:
+            return None
+        limit = self.peer.max_associations
+        self._slot = self._presence.enter(self.calling_ae_title, limit=limit)
+        if self._slot is None:
+            return too_many(
+                f"max_associations: {self.archive.config.dimse.max_associations} in all, "
+                f"{limit or 'any number'} of {self.calling_ae_title}"
+            )
+        return None
 
     def run_reactor(self) -> None:
         """Serve the association from negotiation to its end."""
@@ -65,6 +150,8 @@ class ServedAssociation(Association):
             logger.exception("association.failed", extra=self._named())
         finally:
             self._close()
+            if self._slot is not None and self._presence is not None:
+                self._presence.leave(self._slot)
             logger.info(
                 "association.ended",
                 extra=self._named()
@@ -91,12 +178,9 @@ class ServedAssociation(Association):
             self.archive,
             command,
             str(context.transfer_syntax[0]),
-            source=self.peers.source(
-                calling=self.calling_ae_title,
-                called=str(self.acceptor.ae_title).strip(),
-                remote=str(self.requestor.address),
-            ),
+            source=self._known_caller.source(self.principal),
             principal=self.principal,
+            refusal=None if self.permits(Service.STORE) else self._not_permitted(Service.STORE),
         )
 
     def _serve_request(self, msg: Any, context_id: int) -> None:  # noqa: ANN401 - a primitive
@@ -120,7 +204,27 @@ class ServedAssociation(Association):
             self._is_paused = False
             self.dimse.cancel_req = {}
 
+    def _not_permitted(self, service: Service) -> ForbiddenError:
+        return ForbiddenError(
+            f"{self.calling_ae_title} may not {service.value} here (services of the peer)"
+        )
+
+    def _refuse(self, msg: Any, context_id: int, error: ArchiveError) -> None:  # noqa: ANN401
+        """Answer a request that is not permitted (PS3.7 §C.5: 0124, not authorized)."""
+        response = type(msg)()
+        response.MessageIDBeingRespondedTo = msg.MessageID
+        for name in ("AffectedSOPClassUID", "RequestedSOPClassUID"):
+            if getattr(msg, name, None) is not None:
+                response.AffectedSOPClassUID = getattr(msg, name)
+        response.Status = statuses(error).query
+        response.ErrorComment = str(error)[:64]
+        self.dimse.send_msg(response, context_id)
+
     def _dispatch(self, msg: Any, context: Any, context_id: int) -> None:  # noqa: ANN401 - untyped
+        service = _SERVICES.get(type(msg))
+        if service is not None and not self.permits(service):
+            self._refuse(msg, context_id, self._not_permitted(service))
+            return
         match msg:
             case C_ECHO():
                 response = C_ECHO()
@@ -180,8 +284,8 @@ class ServedAssociation(Association):
 class DirectAssociation(ServedAssociation):
     """The same on the direct engine: this thread reads the socket itself."""
 
-    def __init__(self, ae: Any, archive: Archive, peers: Peers) -> None:  # noqa: ANN401 - untyped
-        super().__init__(ae, archive, peers)
+    def __init__(self, ae: Any, archive: Archive, presence: Presence | None = None) -> None:  # noqa: ANN401 - untyped
+        super().__init__(ae, archive, presence)
         self._layer = DirectUpperLayer(self)
         self.dul = self._layer
         self.dimse = DirectMessages(self)

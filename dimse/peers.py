@@ -1,45 +1,49 @@
-"""The application entities this archive knows: who they are, and where."""
+"""Who calls, as the archive sees it: a peer, or a stranger with what strangers may."""
 
+from archive.assembly import Archive
 from archive.auth.principal import Principal, peer_principal
-from archive.config import Config, Peer
+from archive.config import Peer
 from archive.ingest.incoming import Source
 
 
-class Peers:
-    """The configured peers, by AE title.
+class Caller:
+    """Who is at the other end of an association.
 
     Parameters
     ----------
-    config
-        Titles are compared trimmed, and with regard to case (PS3.5 §6.2, VR AE).
+    archive
+        Knows the peers.
+    calling, called
+        AE titles of the association, trimmed.
+    remote
+        Address it comes from.
     """
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
-        self._peers = {peer.ae_title.strip(): peer for peer in config.dimse.peers}
+    def __init__(self, archive: Archive, *, calling: str, called: str, remote: str) -> None:
+        self._config = archive.config
+        found = archive.peers.find(calling)
+        self.is_known = found is not None
+        self.peer = found or _stranger(archive, calling)
+        self.calling, self.called, self.remote = calling, called, remote
 
-    def find(self, ae_title: str) -> Peer | None:
-        """Return a peer; None when nobody is known by that title."""
-        return self._peers.get(ae_title.strip())
+    @property
+    def principal(self) -> Principal:
+        """What its AE title lets it do."""
+        return peer_principal(self._config, self.peer, known=self.is_known)
 
-    def principal(self, calling_ae_title: str) -> Principal:
-        """Return who asks on an association."""
-        return peer_principal(
-            self._config, calling_ae_title=calling_ae_title, site=self._site(calling_ae_title)
-        )
-
-    def source(self, *, calling: str, called: str, remote: str) -> Source:
-        """Return where what arrives on an association comes from."""
+    def source(self, principal: Principal) -> Source:
+        """Return where what arrives on the association comes from."""
         return Source(
-            site=self._site(calling),
+            site=principal.site,
             collection=self._config.archive.collection,
             protocol="C-STORE",
-            principal=f"ae:{calling}",
-            calling_ae_title=calling,
-            called_ae_title=called,
-            remote=remote,
+            principal=principal.name,
+            calling_ae_title=self.calling,
+            called_ae_title=self.called,
+            remote=self.remote,
         )
 
-    def _site(self, ae_title: str) -> str:
-        peer = self.find(ae_title)
-        return peer.site if peer is not None and peer.site else self._config.archive.site
+
+def _stranger(archive: Archive, calling: str) -> Peer:
+    # Not validated: a title that no peer could have must not end the association here.
+    return Peer.model_construct(ae_title=calling, services=archive.config.dimse.strangers)

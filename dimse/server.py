@@ -1,6 +1,7 @@
 """One DICOM worker: accepts associations on a socket it may share, a thread for each."""
 
 import contextlib
+import logging
 import select
 import signal
 import socket
@@ -8,7 +9,7 @@ import sys
 import threading
 import time
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 from pydicom.uid import UID
 from pynetdicom import evt
@@ -19,9 +20,10 @@ from archive.assembly import Archive, open_archive
 from archive.config import Config
 from archive.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from archive.log import configure_logging, get_logger
+from archive.readiness import RUN_FOLDER
 from dimse.association import DirectAssociation, ServedAssociation
 from dimse.contexts import service_contexts
-from dimse.peers import Peers
+from dimse.presence import Presence
 
 logger = get_logger(__name__)
 
@@ -47,7 +49,10 @@ class DicomServer:
         self._archive = archive
         self._settings = archive.config.dimse
         self._listening = listening
-        self._peers = Peers(archive.config)
+        self._presence = Presence(
+            archive.config.archive.data_dir / RUN_FOLDER / "associations",
+            self._settings.max_associations,
+        )
         self._stopping = threading.Event()
         self._contexts = service_contexts()
         self._engine = (
@@ -72,6 +77,7 @@ class DicomServer:
                 self._accept()
             self._associations = {one for one in self._associations if one.is_alive()}
         self._drain()
+        self._presence.close()
 
     def stop(self) -> None:
         """Accept nothing more."""
@@ -92,7 +98,7 @@ class DicomServer:
     def _association(
         self, connection: socket.socket, address: tuple[str, int]
     ) -> ServedAssociation:
-        association = self._engine(self._entity, self._archive, self._peers)
+        association = self._engine(self._entity, self._archive, self._presence)
         self._accepted += 1
         association.name = f"association-{self._accepted}"
         association.connection = connection
@@ -112,11 +118,12 @@ class DicomServer:
 
     def _application_entity(self) -> ApplicationEntity:
         entity = ApplicationEntity(self._settings.ae_title)
-        entity.maximum_associations = self._settings.max_associations
+        # Who is let in, and how many, is `ServedAssociation.admit`'s to say.
+        entity.maximum_associations = sys.maxsize
+        entity.require_called_aet = False
         entity.acse_timeout = self._settings.association_timeout_s
         entity.network_timeout = self._settings.network_timeout_s
         entity.dimse_timeout = self._settings.network_timeout_s
-        entity.require_called_aet = True
         return entity
 
     def _drain(self) -> None:
@@ -126,6 +133,7 @@ class DicomServer:
         for association in self._associations:
             if association.is_alive():
                 association.abort(block=False)
+                association.join(_POLL_S)
 
 
 def _log_accepted(event: evt.Event) -> None:
@@ -137,15 +145,21 @@ def _log_rejected(event: evt.Event) -> None:
 
 
 def _log(name: str, event: evt.Event) -> None:
-    association = event.assoc
-    logger.info(
+    association: Any = event.assoc  # a `ServedAssociation`
+    rejection = association.rejection
+    logger.log(
+        logging.INFO if rejection is None else logging.WARNING,
         name,
         extra={
             "association": association.name,
-            "calling_ae_title": str(association.requestor.ae_title).strip(),
+            "calling_ae_title": association.calling_ae_title,
             "remote": str(association.requestor.address),
-            "contexts": len(association.accepted_contexts),
-        },
+        }
+        | (
+            {"contexts": len(association.accepted_contexts)}
+            if rejection is None
+            else {"reason": rejection.why}
+        ),
     )
 
 

@@ -32,6 +32,8 @@ class Reception:
         Of the presentation context it arrives on.
     source, principal
         Who sends.
+    refusal
+        Why it is not taken: said once the data set has been read.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Reception:
         *,
         source: Source,
         principal: Principal,
+        refusal: ArchiveError | None = None,
     ) -> None:
         self.command = command
         self._archive = archive
@@ -61,7 +64,9 @@ class Reception:
         self._buffer = bytearray(_FIRST_CAPACITY)
         self._buffer[: len(header)] = header
         self._size = len(header)
-        if not archive.ingest.has_room():
+        if refusal is not None:
+            self._refuse(refusal)
+        elif not archive.ingest.has_room():
             self._refuse(StorageFullError("the archive is full: nothing more is accepted"))
 
     def space(self, wanted: int) -> memoryview:

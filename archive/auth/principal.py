@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
-from archive.config import Config
+from archive.config import Config, Peer, Service
 from storage.index.scope import Scope
 
 PUBLIC_PARTITION = "public"
@@ -40,6 +41,14 @@ class Principal:
     rights: frozenset[Right]
     scope: Scope
 
+
+# What each service over DICOM is, as a right.
+_NEEDED: Final = {
+    Service.STORE: Right.WRITE,
+    Service.COMMIT: Right.WRITE,
+    Service.FIND: Right.READ,
+    Service.RETRIEVE: Right.READ,
+}
 
 PUBLIC_SCOPE = Scope(collections=None, partitions=frozenset({PUBLIC_PARTITION}))
 
@@ -87,11 +96,23 @@ def anonymous_principal(config: Config, *, local: bool) -> Principal:
     return Principal(name="anonymous", site="", rights=rights, scope=PUBLIC_SCOPE)
 
 
-def peer_principal(config: Config, *, calling_ae_title: str, site: str) -> Principal:
-    """Return the principal of an association (PS3.8 §9.3.2: the calling AE title names it)."""
+def peer_principal(config: Config, peer: Peer, *, known: bool) -> Principal:
+    """Return the principal of an association (PS3.8 §9.3.2: the calling AE title names it).
+
+    Parameters
+    ----------
+    peer
+        Who calls.
+    known
+        Whether it is a peer of this archive, and has the rights its services need; a stranger
+        may do what strangers may.
+    """
+    rights = {_NEEDED[service] for service in peer.services}
+    if not known:
+        rights &= anonymous_rights(config)
     return Principal(
-        name=f"ae:{calling_ae_title}",
-        site=site,
-        rights=anonymous_rights(config) - {Right.DELETE},
+        name=f"ae:{peer.ae_title}",
+        site=peer.site or config.archive.site,
+        rights=frozenset(rights),
         scope=PUBLIC_SCOPE,
     )

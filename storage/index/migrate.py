@@ -7,10 +7,10 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import delete, update
+from sqlalchemy import delete, select, update
 
 from storage.index.engine import IndexEngine
-from storage.index.tables import counter, metadata
+from storage.index.tables import KEPT, counter, metadata
 
 _SCRIPTS: Final = Path(__file__).resolve().parent / "migrations"
 
@@ -30,14 +30,25 @@ def migrate(engine: IndexEngine) -> None:
 
 
 def empty(engine: IndexEngine) -> None:
-    """Remove every row, and count changes from the beginning."""
+    """Remove every row that objects can tell again, and count changes from the beginning."""
     with engine.write() as connection:
         for table in reversed(metadata.sorted_tables):
-            if table is not counter:
+            if table is not counter and KEPT not in table.info:
                 connection.execute(delete(table))
         connection.execute(update(counter).values(value=0))
         if engine.is_sqlite:
             connection.exec_driver_sql("INSERT INTO study_text (study_text) VALUES ('rebuild')")
+
+
+def carry_over(old: IndexEngine, new: IndexEngine) -> None:
+    """Copy what no object can tell from one index to another of the same schema."""
+    for table in metadata.sorted_tables:
+        if KEPT in table.info:
+            with old.read() as connection:
+                rows = [row._asdict() for row in connection.execute(select(table))]
+            if rows:
+                with new.write() as connection:
+                    connection.execute(table.insert(), rows)
 
 
 def current_revision(engine: IndexEngine) -> str | None:

@@ -35,6 +35,10 @@ metadata = MetaData(
 _Key = BigInteger().with_variant(Integer, "sqlite")
 
 
+# In `Table.info`: no object can tell these rows again, so a rebuild carries them over.
+KEPT = "kept"
+
+
 def _text(name: str) -> Column[str]:
     return Column(name, Text, nullable=False, server_default="")
 
@@ -291,4 +295,15 @@ change = Table(
     _text("principal"),
     _text("reason"),
     Index(None, "study_instance_uid", "sequence"),
+)
+
+# Application entities that `fileroom peer add` made known; the definition is JSON.
+peer = Table(
+    "peer",
+    metadata,
+    Column("ae_title", Text, primary_key=True),
+    Column("definition", Text, nullable=False),
+    _text("principal"),
+    Column("created_at", BigInteger, nullable=False),
+    info={KEPT: True},
 )

@@ -1,0 +1,157 @@
+"""Who is let in: titles, peers, where they call from, how many (PS3.8 §9.3.4, Table 9-21)."""
+
+import ipaddress
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pynetdicom import evt
+from pynetdicom.acse import ACSE
+
+from archive.config import ANYWHERE, Peer
+from archive.errors import ArchiveError
+from archive.log import get_logger
+
+logger = get_logger(__name__)
+_RESOLVED_S: Final = 60.0
+
+_PERMANENT: Final = 1
+_TRANSIENT: Final = 2
+_SERVICE_USER: Final = 1
+_SERVICE_PROVIDER_PRESENTATION: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """An A-ASSOCIATE-RJ, and in words why.
+
+    Parameters
+    ----------
+    result, source, reason
+        The codes of PS3.8 Table 9-21.
+    why
+        For the log.
+    """
+
+    result: int
+    source: int
+    reason: int
+    why: str
+
+
+def calling_not_recognized(why: str) -> Rejection:
+    """Return the rejection of a caller that is not let in."""
+    return Rejection(_PERMANENT, _SERVICE_USER, 3, why)
+
+
+def called_not_recognized(why: str) -> Rejection:
+    """Return the rejection of a call for somebody else."""
+    return Rejection(_PERMANENT, _SERVICE_USER, 7, why)
+
+
+def context_not_supported(why: str) -> Rejection:
+    """Return the rejection of an application context that is not DICOM's."""
+    return Rejection(_PERMANENT, _SERVICE_USER, 2, why)
+
+
+def too_many(why: str) -> Rejection:
+    """Return the rejection of one association more than is served at once."""
+    return Rejection(_TRANSIENT, _SERVICE_PROVIDER_PRESENTATION, 2, why)
+
+
+def unavailable(why: str) -> Rejection:
+    """Return the rejection while the archive cannot tell who is known."""
+    return Rejection(_TRANSIENT, _SERVICE_PROVIDER_PRESENTATION, 1, why)
+
+
+class AdmittingACSE(ACSE):
+    """pynetdicom's association control, which asks our admission first."""
+
+    def _negotiate_as_acceptor(self) -> None:
+        association: Any = self.assoc  # a `dimse.association.ServedAssociation`
+        request: Any = self.requestor.primitive
+        self.requestor.ae_title = request.calling_ae_title
+        try:
+            rejection: Rejection | None = association.admit()
+        except ArchiveError as error:
+            rejection = unavailable(str(error))
+        if rejection is None:
+            super()._negotiate_as_acceptor()
+            return
+        association.rejection = rejection
+        self.send_reject(rejection.result, rejection.source, rejection.reason)
+        evt.trigger(self.assoc, evt.EVT_REJECTED, {})
+        self.assoc.kill()
+
+
+def calls_from_its_place(peer: Peer, remote: str, tls_subject: str | None) -> Rejection | None:
+    """Check that a caller that names itself as ``peer`` is that peer.
+
+    Parameters
+    ----------
+    remote
+        The address it calls from.
+    tls_subject
+        Of the certificate it showed; None without one.
+    """
+    if peer.tls_subject and peer.tls_subject != tls_subject:
+        shown = f"it showed {tls_subject!r}" if tls_subject else "it showed none"
+        return calling_not_recognized(
+            f"peer {peer.ae_title} must show a certificate of {peer.tls_subject!r}; {shown}"
+        )
+    if peer.calls_from:
+        if not any(_is_in(remote, network) for network in peer.calls_from):
+            return calling_not_recognized(
+                f"peer {peer.ae_title} may call from {', '.join(peer.calls_from)}, "
+                f"not from {remote} (calls_from)"
+            )
+    elif peer.host and not peer.tls_subject and not _is_host(remote, peer.host):
+        return calling_not_recognized(
+            f"peer {peer.ae_title} lives at {peer.host}, not at {remote} "
+            "(calls_from lets it call from elsewhere)"
+        )
+    return None
+
+
+def _is_in(remote: str, network: str) -> bool:
+    if network == ANYWHERE:
+        return True
+    return _plain(remote) in ipaddress.ip_network(network, strict=False)
+
+
+def _is_host(remote: str, host: str) -> bool:
+    return _plain(remote) in _addresses.of(host)
+
+
+def _plain(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return an address; an IPv4 one that came over an IPv6 socket as what it is."""
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    return getattr(parsed, "ipv4_mapped", None) or parsed
+
+
+class _Addresses:
+    """Addresses of hosts, looked up anew once a minute."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: dict[str, tuple[float, frozenset[Any]]] = {}
+
+    def of(self, host: str) -> frozenset[Any]:
+        now = time.monotonic()
+        with self._lock:
+            at, known = self._known.get(host, (float("-inf"), frozenset()))
+        if now - at < _RESOLVED_S:
+            return known
+        try:
+            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+            known = frozenset(_plain(str(entry[4][0])) for entry in found)
+        except OSError as error:
+            logger.warning("peer.not-resolved", extra={"host": host, "reason": str(error)})
+        with self._lock:
+            self._known[host] = (now, known)
+        return known
+
+
+_addresses: Final = _Addresses()
