@@ -7,6 +7,7 @@ from archive.cli.doctor import doctor
 from archive.cli.exporting import export
 from archive.cli.importing import import_
 from archive.cli.maintenance import delete, purge, rebuild_index, restore
+from archive.cli.peers import peer
 from archive.cli.reports import status, verify
 from archive.cli.serving import serve
 from archive.cli.viewer import viewer
@@ -36,6 +37,7 @@ app.command()(restore)
 app.command()(purge)
 app.command()(doctor)
 app.command()(demo)
+app.add_typer(peer)
 app.add_typer(viewer)
 
 
