@@ -1,7 +1,7 @@
 """``fileroom peer``: who may speak DICOM with the archive, changed while it runs."""
 
 import importlib
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 from pydantic import ValidationError
@@ -188,7 +188,7 @@ def verify(
         console.print(f"{known.ae_title} at {known.host}:{known.port} answered: {answer}")
 
 
-def _report_silence(known: Peer, error: ArchiveError, *, as_json: bool) -> None:
+def _report_silence(known: Peer, error: ArchiveError, *, as_json: bool) -> NoReturn:
     if as_json:
         print_json({"peer": known.ae_title, "answered": False, "reason": str(error)})
         raise typer.Exit(FOUND_FAULTS)
