@@ -35,7 +35,12 @@ _BACKLOG: Final = 1024
 _SETTLED_S: Final = 10.0
 _LONGEST_PAUSE_S: Final = 30.0
 _POLL_S: Final = 0.5
-_PRELOADED: Final = ("dimse.server", "dicomweb.worker", "archive.background")
+_PRELOADED: Final = (
+    "dimse.server",
+    "dimse.courier",
+    "dicomweb.worker",
+    "archive.background",
+)
 
 
 class SupervisorError(Exception):
@@ -135,6 +140,11 @@ class Supervisor:
                 ),
             ),
             ("background", 1, partial(_call, "archive.background:run", config)),
+            (
+                "courier",
+                1,
+                partial(_call, "dimse.courier:run", config, render_address=address),
+            ),
         ]
         self._workers = [
             _Worker(f"{name}-{number}", start)
