@@ -24,6 +24,7 @@ from dimse.admission import (
     too_many,
 )
 from dimse.messages import COMMAND_FRAGMENT, LAST_FRAGMENT, Command
+from dimse.negotiation import QueryOptions
 from dimse.peers import Caller
 from dimse.presence import Presence
 from dimse.status import statuses
@@ -70,6 +71,7 @@ class ServedAssociation(Association):
         self.tls_subject: str | None = None
         self.caller: Caller | None = None
         self.user: Principal | None = None
+        self.query_options: dict[str, QueryOptions] = {}
         self._presence = presence
         self._slot: int | None = None
 

@@ -1,8 +1,15 @@
 """What the archive accepts on an association (PS3.8 §7.1.1.13, PS3.4 Annex B and C)."""
 
-from typing import Final
+from typing import Any, Final
 
-from pynetdicom.presentation import PresentationContext, build_context
+from pydicom._uid_dict import UID_dictionary
+from pynetdicom import acse
+from pynetdicom.presentation import (
+    PresentationContext,
+    build_context,
+    negotiate_as_acceptor,
+    negotiate_unrestricted,
+)
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
 _QUERY_ROOT: Final = "1.2.840.10008.5.1.4.1.2."
@@ -13,28 +20,92 @@ GET_PATIENT: Final = _QUERY_ROOT + "1.3"
 FIND_STUDY: Final = _QUERY_ROOT + "2.1"
 MOVE_STUDY: Final = _QUERY_ROOT + "2.2"
 GET_STUDY: Final = _QUERY_ROOT + "2.3"
+# Retired with PS3.4-2004; devices of that age still ask with nothing else.
+FIND_PATIENT_STUDY_ONLY: Final = _QUERY_ROOT + "3.1"
+MOVE_PATIENT_STUDY_ONLY: Final = _QUERY_ROOT + "3.2"
+GET_PATIENT_STUDY_ONLY: Final = _QUERY_ROOT + "3.3"
+
+FIND_CLASSES: Final = frozenset({FIND_PATIENT, FIND_STUDY, FIND_PATIENT_STUDY_ONLY})
+RETRIEVE_CLASSES: Final = frozenset(
+    {
+        MOVE_PATIENT,
+        GET_PATIENT,
+        MOVE_STUDY,
+        GET_STUDY,
+        MOVE_PATIENT_STUDY_ONLY,
+        GET_PATIENT_STUDY_ONLY,
+    }
+)
 PATIENT_ROOT: Final = frozenset({FIND_PATIENT, MOVE_PATIENT, GET_PATIENT})
+PATIENT_STUDY_ONLY: Final = frozenset(
+    {FIND_PATIENT_STUDY_ONLY, MOVE_PATIENT_STUDY_ONLY, GET_PATIENT_STUDY_ONLY}
+)
 
 IMPLICIT_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2.1"
+DEFLATED_EXPLICIT_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2.1.99"
+EXPLICIT_BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
+# In the order in which one is chosen of those that a peer proposes for a context: with VRs the
+# private keys of an identifier can be read, which implicit VR leaves to guessing; deflating
+# small identifiers only costs; big endian is for devices that speak nothing else.
+IDENTIFIER_SYNTAXES: Final = (
+    EXPLICIT_LITTLE_ENDIAN,
+    IMPLICIT_LITTLE_ENDIAN,
+    DEFLATED_EXPLICIT_LITTLE_ENDIAN,
+    EXPLICIT_BIG_ENDIAN,
+)
+
+_STANDARD_ROOT: Final = "1.2.840.10008."
+_STORAGE_ROOT: Final = "1.2.840.10008.5.1.4.1.1."
+# Classes whose names speak of storage and that are none of the Storage Service Class.
+_NOT_STORAGE: Final = ("Commitment", "Management", "Media Storage")
 
 
 def service_contexts() -> list[PresentationContext]:
     """Return the contexts of every service but storage.
 
-    Storage needs none: every class the services here do not claim, standard or private, is
-    accepted in the first transfer syntax that is proposed, whichever that is, because what
-    arrives is kept as it arrives.
+    Storage needs none: every class that `is_storage`, standard or private, is accepted in the
+    first transfer syntax that is proposed, whichever that is, because what arrives is kept as
+    it arrives.
     """
     return [
-        build_context(uid, [EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN])
-        for uid in (
-            VERIFICATION,
-            FIND_PATIENT,
-            MOVE_PATIENT,
-            GET_PATIENT,
-            FIND_STUDY,
-            MOVE_STUDY,
-            GET_STUDY,
-        )
+        build_context(uid, list(IDENTIFIER_SYNTAXES))
+        for uid in (VERIFICATION, *sorted(FIND_CLASSES), *sorted(RETRIEVE_CLASSES))
     ]
+
+
+def is_storage(sop_class_uid: str) -> bool:
+    """Tell whether a class is taken for one of storage (PS3.4 §B.5): private, or named so.
+
+    A standard class that this edition's dictionary does not know is one by its root.
+    """
+    if not sop_class_uid.startswith(_STANDARD_ROOT):
+        return True
+    known = UID_dictionary.get(sop_class_uid)
+    if known is None:
+        return sop_class_uid.startswith(_STORAGE_ROOT)
+    name, kind = known[0], known[1]
+    return (
+        kind == "SOP Class" and "Storage" in name and not any(w in name for w in _NOT_STORAGE)
+    )
+
+
+def negotiate(proposed: list[Any], supported: list[Any], roles: Any = None) -> Any:  # noqa: ANN401 - pynetdicom's signature
+    """Answer the contexts of a request: storage in any syntax, the services, nothing else.
+
+    pynetdicom takes whatever its tables have no name for, a worklist query included, for
+    storage; it would be accepted here, and never served.
+    """
+    storage = [context for context in proposed if is_storage(str(context.abstract_syntax))]
+    others = [context for context in proposed if context not in storage]
+    contexts, answered = negotiate_unrestricted(storage, supported, roles)
+    further, more = negotiate_as_acceptor(others, supported, roles)
+    return (
+        sorted([*contexts, *further], key=lambda context: int(context.context_id or 0)),
+        [*answered, *more],
+    )
+
+
+# The name by which pynetdicom's association control finds its own.
+_association_control: Any = acse
+_association_control.negotiate_unrestricted = negotiate

@@ -13,7 +13,7 @@ from pynetdicom.dsutils import decode, encode
 
 from archive.errors import InvalidRequestError
 from archive.query.request import Level, SearchKey, SearchRequest
-from dimse.contexts import PATIENT_ROOT
+from dimse.contexts import PATIENT_ROOT, PATIENT_STUDY_ONLY
 
 _LEVEL: Final = "00080052"
 # What an identifier holds that is no key: levels, character set, retrieval, time zone.
@@ -59,13 +59,19 @@ def level_of(identifier: Dataset, sop_class_uid: str) -> Level:
         If it is missing, or none of the model's.
     """
     value = str(identifier.get("QueryRetrieveLevel", "")).strip().upper()
-    known = list(Level) if sop_class_uid in PATIENT_ROOT else list(Level)[1:]
+    known = _levels(sop_class_uid)
     for level in known:
         if level.value == value:
             return level
     raise InvalidRequestError(
         f"Query/Retrieve Level {value!r} is none of {', '.join(level.value for level in known)}"
     )
+
+
+def _levels(sop_class_uid: str) -> list[Level]:
+    if sop_class_uid in PATIENT_STUDY_ONLY:
+        return [Level.PATIENT, Level.STUDY]
+    return list(Level) if sop_class_uid in PATIENT_ROOT else list(Level)[1:]
 
 
 def search_request(identifier: Dataset, sop_class_uid: str) -> SearchRequest:

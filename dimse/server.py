@@ -23,6 +23,7 @@ from archive.log import configure_logging, get_logger
 from archive.readiness import RUN_FOLDER
 from dimse.association import DirectAssociation, ServedAssociation
 from dimse.contexts import service_contexts
+from dimse.negotiation import on_extended
 from dimse.presence import Presence
 
 logger = get_logger(__name__)
@@ -112,6 +113,7 @@ class DicomServer:
         # Negotiation only reads them: one list serves all, where pynetdicom copies it deeply.
         acceptor.supported_contexts = self._contexts
         requestor.address_info = AddressInformation.from_tuple(address)
+        association.bind(evt.EVT_SOP_EXTENDED, on_extended)
         association.bind(evt.EVT_ACCEPTED, _log_accepted)
         association.bind(evt.EVT_REJECTED, _log_rejected)
         return association
