@@ -15,7 +15,8 @@
     ├── TooLargeError                more than the archive takes of one thing
     ├── BusyError                    too much at once: try again
     ├── StorageFullError             the disk is nearly full: reads go on, writes are refused
-    └── UnavailableError             a store or the index does not answer
+    ├── UnavailableError             a store or the index does not answer
+    └── PeerError                    another application entity cannot be spoken to
 
 The domain carries no status number: each face has one table that maps these classes
 (``dimse/status.py``, ``dicomweb/errors.py``), and a test fails when a class is missing there.
@@ -129,6 +130,22 @@ class StorageFullError(ArchiveError):
 
 class UnavailableError(ArchiveError):
     """A part the archive depends on does not answer."""
+
+
+class PeerError(ArchiveError):
+    """Another application entity cannot be spoken to; the text is the diagnosis.
+
+    Parameters
+    ----------
+    message
+        Who, what failed, and where to look.
+    unaccepted
+        It is there, but takes none of the presentation contexts that were proposed.
+    """
+
+    def __init__(self, message: str, *, unaccepted: bool = False) -> None:
+        self.unaccepted = unaccepted
+        super().__init__(message)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from archive.errors import (
     InvalidRequestError,
     NotAcceptableError,
     NotFoundError,
+    PeerError,
     StorageFullError,
     StudyMismatchError,
     TooLargeError,
@@ -56,6 +57,7 @@ ERRORS: Final[dict[type[ArchiveError], Mapped]] = {
     BusyError: Mapped(HTTPStatus.SERVICE_UNAVAILABLE, 0xA700),
     StorageFullError: Mapped(HTTPStatus.SERVICE_UNAVAILABLE, 0xA700),
     UnavailableError: Mapped(HTTPStatus.SERVICE_UNAVAILABLE, 0xA700),
+    PeerError: Mapped(HTTPStatus.BAD_GATEWAY, 0xA700),
 }
 
 # (0008,1196) of an instance that was stored, but should be looked at: B000, B006 and B007 are

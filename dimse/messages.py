@@ -35,6 +35,9 @@ _PDV: Final = struct.Struct(">BxIIBB")
 # PDU header, length and header of one value: what a PDU holds beyond its data.
 PDV_OVERHEAD: Final = 6
 _LONGEST_COMMENT: Final = 64
+# The longest PDU we take. More gains little, and "no limit" would let a peer make us allocate
+# whatever it says.
+MAXIMUM_PDU: Final = 131072
 
 Command = dict[int, bytes]
 

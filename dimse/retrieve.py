@@ -2,20 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
-from pynetdicom.ae import ApplicationEntity
 from pynetdicom.dimse_primitives import C_GET, C_MOVE
-from pynetdicom.presentation import build_context
 
 from archive.config import Peer
-from archive.errors import ArchiveError
+from archive.errors import ArchiveError, PeerError
 from archive.identity import InstanceRef, ResourceRef, SeriesRef, StudyRef
 from archive.log import get_logger
 from archive.query.request import Level, SearchRequest
 from archive.retrieve.values import StoredInstance
 from dimse import identifiers
-from dimse.contexts import EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN
+from dimse.outgoing import deliver
 from dimse.send import Sender, Suboperation, log_failed
 from dimse.status import (
     CANCEL,
@@ -29,7 +27,6 @@ from dimse.status import (
 )
 
 logger = get_logger(__name__)
-_MOST_CONTEXTS: Final = 128
 
 
 @dataclass(slots=True)
@@ -109,23 +106,49 @@ class _Retrieval:
 
     def send_all(self, sender: Sender, found: list[StoredInstance]) -> int:
         """Send each; report after each; return the final status."""
-        originator = None
-        if self._kind is C_MOVE:
-            originator = (self.association.calling_ae_title, int(self.request.MessageID))
         for number, stored in enumerate(found):
-            if self.request.MessageID in self.association.cancelled():
+            if self.is_cancelled():
                 return CANCEL
-            operation = Suboperation(number % 65535 + 1, self._priority(), originator)
+            operation = Suboperation(number % 65535 + 1, self._priority())
             self.progress.count(stored, _sent(sender, stored, operation))
             if self.progress.remaining:
                 self._respond(PENDING)
         return self.progress.final_status
 
-    def fail_all(self, found: list[StoredInstance]) -> int:
-        """Count every sub-operation that is left as failed."""
-        for stored in found[len(found) - self.progress.remaining :]:
-            self.progress.count(stored, None)
-        return self.progress.final_status
+    def deliver_all(self, peer: Peer, found: list[StoredInstance]) -> int:
+        """Send each to a peer; report after each; return the final status."""
+        left = {stored.sop_instance_uid: stored for stored in found}
+
+        def on_each(stored: StoredInstance, status: int | None, reason: str) -> None:
+            del left[stored.sop_instance_uid]
+            if status is None:
+                log_failed(stored, reason)
+            self.progress.count(stored, status)
+            if self.progress.remaining:
+                self._respond(PENDING)
+
+        try:
+            deliver(
+                self.association.archive,
+                self.association.principal,
+                peer,
+                found,
+                originator=(self.association.calling_ae_title, int(self.request.MessageID)),
+                priority=self._priority(),
+                on_each=on_each,
+                cancelled=self.is_cancelled,
+            )
+        except PeerError as error:
+            logger.warning(
+                "move.failed", extra={"destination": peer.ae_title, "reason": str(error)}
+            )
+            for stored in left.values():
+                self.progress.count(stored, None)
+        return CANCEL if self.progress.remaining else self.progress.final_status
+
+    def is_cancelled(self) -> bool:
+        """Tell whether the peer has asked to cancel (PS3.7 §9.3.2.3)."""
+        return self.request.MessageID in self.association.cancelled()
 
     def _priority(self) -> int:
         return int(getattr(self.request, "Priority", 0) or 0)
@@ -168,62 +191,9 @@ def serve_move(association: Any, request: Any, context: Any) -> None:  # noqa: A
         peer = association.peers.find(str(request.MoveDestination or ""))
         if peer is None:
             return DESTINATION_UNKNOWN
-        found = retrieval.instances()
-        if not found:
-            return SUCCESS
-        with _Outgoing(association, peer, found) as outgoing:
-            if not outgoing.established:
-                logger.warning("move.no-association", extra={"destination": peer.ae_title})
-                return retrieval.fail_all(found)
-            sender = Sender(
-                association.archive, association.principal, outgoing.association, outgoing
-            )
-            try:
-                return retrieval.send_all(sender, found)
-            except ConnectionError:
-                logger.warning("move.connection-lost", extra={"destination": peer.ae_title})
-                return retrieval.fail_all(found)
+        return retrieval.deliver_all(peer, retrieval.instances())
 
     _Retrieval(association, request, context).run(act)
-
-
-class _Outgoing:
-    """An association with a C-MOVE destination."""
-
-    def __init__(self, association: Any, peer: Peer, found: list[StoredInstance]) -> None:  # noqa: ANN401
-        settings = association.archive.config.dimse
-        entity = ApplicationEntity(settings.ae_title)
-        entity.acse_timeout = settings.association_timeout_s
-        entity.connection_timeout = settings.association_timeout_s
-        entity.dimse_timeout = settings.network_timeout_s
-        entity.network_timeout = settings.network_timeout_s
-        self.association = entity.associate(
-            peer.host, peer.port, contexts=_proposed(found), ae_title=peer.ae_title
-        )
-        self.maximum_pdu = int(self.association.acceptor.maximum_length or 0)
-
-    @property
-    def established(self) -> bool:
-        """Whether the destination accepted."""
-        return bool(self.association.is_established)
-
-    def send_pdus(self, data: bytes) -> None:
-        """Write framed PDUs."""
-        wrapped = self.association.dul.socket
-        if wrapped is None or wrapped.socket is None or not self.established:
-            raise ConnectionResetError("the destination has closed the connection")
-        wrapped.socket.sendall(data)
-
-    def __enter__(self) -> "_Outgoing":
-        if self.established:
-            # Its reactor must not take the answers that the sender waits for.
-            self.association._reactor_checkpoint.clear()  # noqa: SLF001 - as its send_c_store does
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.association._reactor_checkpoint.set()  # noqa: SLF001
-        if self.established:
-            self.association.release()
 
 
 def _sent(sender: Sender, stored: StoredInstance, operation: Suboperation) -> int | None:
@@ -232,18 +202,6 @@ def _sent(sender: Sender, stored: StoredInstance, operation: Suboperation) -> in
     except ArchiveError as error:
         log_failed(stored, error)
         return None
-
-
-def _proposed(found: list[StoredInstance]) -> list[Any]:
-    """Return contexts for each class: as stored, each syntax alone, and uncompressed."""
-    pairs = {(one.sop_class_uid, one.transfer_syntax_uid): None for one in found}
-    contexts = [build_context(sop_class, [syntax]) for sop_class, syntax in pairs]
-    for sop_class in {sop_class for sop_class, _ in pairs}:
-        if len(contexts) < _MOST_CONTEXTS:
-            contexts.append(
-                build_context(sop_class, [EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN])
-            )
-    return contexts[:_MOST_CONTEXTS]
 
 
 def _ref(match: dict[str, dict[str, Any]], search: SearchRequest) -> ResourceRef:

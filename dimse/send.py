@@ -25,7 +25,9 @@ _WRITE_BYTES: Final = 256 * 1024
 class Wire(Protocol):
     """An established association, as far as sending needs it."""
 
-    maximum_pdu: int
+    @property
+    def maximum_pdu(self) -> int:
+        """The longest PDU the other side takes; 0 for no limit."""
 
     def send_pdus(self, data: bytes) -> None:
         """Write framed PDUs."""

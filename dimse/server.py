@@ -23,13 +23,12 @@ from archive.log import configure_logging, get_logger
 from archive.readiness import RUN_FOLDER
 from dimse.association import DirectAssociation, ServedAssociation
 from dimse.contexts import service_contexts
+from dimse.messages import MAXIMUM_PDU
 from dimse.negotiation import on_extended
 from dimse.presence import Presence
 
 logger = get_logger(__name__)
 
-# More gains little, and "no limit" would let a peer make us allocate whatever it says.
-MAXIMUM_PDU: Final = 131072
 _POLL_S: Final = 0.5
 # With many associations a thread that holds the interpreter for 5 ms halves the rate.
 _SWITCH_INTERVAL_S: Final = 0.0005

@@ -12,6 +12,7 @@ from archive.errors import (
     InvalidRequestError,
     NotAcceptableError,
     NotFoundError,
+    PeerError,
     StorageFullError,
     StudyMismatchError,
     TooLargeError,
@@ -53,6 +54,7 @@ STATUSES: Final[dict[type[ArchiveError], Statuses]] = {
     BusyError: Statuses(0xA700, 0xA700),
     StorageFullError: Statuses(0xA700, 0xA700),
     UnavailableError: Statuses(0xA700, 0xA700),
+    PeerError: Statuses(0xA700, 0xA702),
 }
 
 # Accepted, but worth a look: PS3.4 Table B.2-1 has B000, B006 and B007; the others are ours
