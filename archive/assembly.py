@@ -7,7 +7,9 @@ from typing import Self
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from archive.auth.principal import OPERATOR
 from archive.changes import ChangeService
+from archive.commitment.service import CommitmentService
 from archive.config import Config
 from archive.errors import storage_translated
 from archive.ingest.extract import describe
@@ -26,6 +28,7 @@ from archive.retrieve.service import RetrieveService
 from storage.errors import StorageError
 from storage.index import clock
 from storage.index.candidates import CandidateSearch
+from storage.index.commitments import CommitmentTable
 from storage.index.engine import IndexEngine
 from storage.index.insertion import InstanceInserter
 from storage.index.lifecycle import InstanceLifecycle
@@ -62,6 +65,7 @@ class Archive:
     changes: ChangeService
     verifier: Verifier
     peers: PeerService
+    commitments: CommitmentService
     engine: IndexEngine
     objects: ObjectStore
 
@@ -125,6 +129,7 @@ def open_archive(config: Config, *, render_address: str | None = None) -> Archiv
         changes=ChangeService(IndexReport(engine)),
         verifier=Verifier(lifecycle, objects),
         peers=PeerService(config, PeerRows(engine)),
+        commitments=CommitmentService(CommitmentTable(engine), objects, config.commitment),
         engine=engine,
         objects=objects,
     )
@@ -143,6 +148,9 @@ def prepare(config: Config) -> None:
                 migrate(engine)
         objects = open_objects(config)
         LifecycleService(InstanceLifecycle(engine), objects).sweep()
+        if engine.is_sqlite:  # one node: whoever was at a request is gone
+            table = CommitmentTable(engine)
+            CommitmentService(table, objects, config.commitment).free_all(OPERATOR)
         _record_policy(config, objects)
     finally:
         engine.close()

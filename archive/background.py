@@ -33,6 +33,8 @@ def run(config: Config) -> None:
             try:
                 archive.lifecycle.sweep()
                 archive.engine.checkpoint()
+                if rounds % _ROUNDS_BETWEEN_PURGES == 1:
+                    archive.commitments.forget_finished(OPERATOR)
                 if config.archive.keep_deleted_days and rounds % _ROUNDS_BETWEEN_PURGES == 1:
                     age = timedelta(days=config.archive.keep_deleted_days)
                     archive.lifecycle.purge(OPERATOR, older_than=age)

@@ -201,6 +201,22 @@ class DimseSection(_Section):
     """Known application entities; `fileroom peer add` makes more known while it runs."""
 
 
+class CommitmentSection(_Section):
+    """Storage commitment: how long a report is tried, and remembered."""
+
+    same_association: bool = True
+    """Whether a report is first tried on the association that asked, if it is still open."""
+
+    retry_s: float = Field(default=30.0, gt=0)
+    """Seconds until a report that failed is tried again; twice as long each further time."""
+
+    retry_days: float = Field(default=7.0, gt=0)
+    """Days after which a report that nobody takes is given up."""
+
+    keep_days: float = Field(default=30.0, ge=0)
+    """Days that requests are listed after they were answered or given up."""
+
+
 class IndexSection(_Section):
     """The index."""
 
@@ -265,6 +281,7 @@ class Config(BaseSettings):
     archive: ArchiveSection = ArchiveSection()
     http: HttpSection = HttpSection()
     dimse: DimseSection = DimseSection()
+    commitment: CommitmentSection = CommitmentSection()
     index: IndexSection = IndexSection()
     storage: StorageSection = StorageSection()
     auth: AuthSection = AuthSection()

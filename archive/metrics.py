@@ -24,6 +24,16 @@ INSTANCES_STORED: Final = Counter(
     "Instances taken in, by protocol and what became of them.",
     ["protocol", "outcome"],
 )
+COMMITMENTS_REQUESTED: Final = Counter(
+    "fileroom_commitments_requested",
+    "Requests for storage commitment: accepted, repeated, or under a UID used before.",
+    ["outcome"],
+)
+COMMITMENTS_FINISHED: Final = Counter(
+    "fileroom_commitments_finished",
+    "Storage commitments reported, in whole or in part, or given up because nobody answered.",
+    ["outcome"],
+)
 REQUESTS_SERVED: Final = Histogram(
     "fileroom_requests_served_seconds",
     "HTTP requests, by transaction and status class.",

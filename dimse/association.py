@@ -2,18 +2,28 @@
 
 import io
 import socket
+import threading
 from typing import Any, Final
 
 from pynetdicom import _config
 from pynetdicom.association import Association
-from pynetdicom.dimse_primitives import C_ECHO, C_FIND, C_GET, C_MOVE, C_STORE, N_ACTION
+from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dimse_primitives import (
+    C_ECHO,
+    C_FIND,
+    C_GET,
+    C_MOVE,
+    C_STORE,
+    N_ACTION,
+    N_EVENT_REPORT,
+)
 
 from archive.assembly import Archive
 from archive.auth.principal import Principal
 from archive.config import Peer, Service
 from archive.errors import ArchiveError, ForbiddenError
 from archive.log import get_logger
-from dimse import find, messages, retrieve
+from dimse import commitment, find, messages, retrieve
 from dimse.admission import (
     AdmittingACSE,
     Rejection,
@@ -23,6 +33,7 @@ from dimse.admission import (
     context_not_supported,
     too_many,
 )
+from dimse.commitment_reports import AssociationReports
 from dimse.messages import COMMAND_FRAGMENT, LAST_FRAGMENT, Command
 from dimse.negotiation import QueryOptions
 from dimse.peers import Caller
@@ -64,6 +75,7 @@ class ServedAssociation(Association):
     def __init__(self, ae: Any, archive: Archive, presence: Presence | None = None) -> None:  # noqa: ANN401 - untyped
         super().__init__(ae, "acceptor")
         self.acse = AdmittingACSE(self)
+        self.dimse = StockMessages(self)
         self.archive = archive
         self.peers = archive.peers
         self.connection: socket.socket | None = None
@@ -72,6 +84,7 @@ class ServedAssociation(Association):
         self.caller: Caller | None = None
         self.user: Principal | None = None
         self.query_options: dict[str, QueryOptions] = {}
+        self.reports = AssociationReports(self)
         self._presence = presence
         self._slot: int | None = None
 
@@ -152,6 +165,7 @@ class ServedAssociation(Association):
             logger.exception("association.failed", extra=self._named())
         finally:
             self._close()
+            self.reports.leave()
             if self._slot is not None and self._presence is not None:
                 self._presence.leave(self._slot)
             logger.info(
@@ -171,6 +185,15 @@ class ServedAssociation(Association):
         """Return the message IDs that the peer has asked to cancel (PS3.7 §9.3.2.3)."""
         return set(self.dimse.cancel_req)
 
+    @property
+    def is_between_messages(self) -> bool:
+        """Whether the peer is not in the middle of sending something."""
+        return self.dimse.message is None and self.dimse.msg_queue.empty()
+
+    def keep_alive(self) -> None:
+        """Note that the peer is silent because it waits for us."""
+        self.dul._idle_timer.restart()  # noqa: SLF001 - it has no other door
+
     def begin_store(self, context_id: int, command: Command) -> Reception | None:
         """Begin to receive an instance; None if its context was not accepted."""
         context = self._accepted_cx.get(context_id)
@@ -188,8 +211,15 @@ class ServedAssociation(Association):
     def _serve_request(self, msg: Any, context_id: int) -> None:  # noqa: ANN401 - a primitive
         if self._sent_release:
             return
+        if isinstance(msg, N_EVENT_REPORT) and threading.current_thread() is not self:
+            # pynetdicom serves this one on a thread of its own.
+            self.dimse.msg_queue.put((context_id, msg))
+            return
+        if isinstance(msg, N_EVENT_REPORT) and msg.MessageIDBeingRespondedTo is not None:
+            self.reports.answered(msg)
+            return
         context = self._accepted_cx.get(context_id)
-        if context is None or not msg.is_valid_request:
+        if context is None or not (msg.is_valid_request or commitment.is_answerable(msg)):
             logger.warning("association.unexpected-message", extra=self._named())
             self.abort()
             return
@@ -242,6 +272,8 @@ class ServedAssociation(Association):
                 retrieve.serve_get(self, msg, context)
             case C_MOVE():
                 retrieve.serve_move(self, msg, context)
+            case _ if commitment.is_answerable(msg):
+                commitment.serve(self, msg, context)
             case _:
                 self.abort()
 
@@ -283,6 +315,18 @@ class ServedAssociation(Association):
         }
 
 
+class StockMessages(DIMSEServiceProvider):
+    """pynetdicom's message service, whose reactor asks for messages every millisecond."""
+
+    def get_msg(self, block: bool = False) -> Any:  # noqa: ANN401 - its signature
+        """Return the next message; when there is none, let the association do its own work."""
+        found = super().get_msg(block)
+        if not block and found == (None, None):
+            association: Any = self.assoc
+            association.reports.work()
+        return found
+
+
 class DirectAssociation(ServedAssociation):
     """The same on the direct engine: this thread reads the socket itself."""
 
@@ -308,7 +352,12 @@ class DirectAssociation(ServedAssociation):
             elif self._ended():
                 return
             else:
-                self._layer.pump(1.0)
+                self._layer.pump(self.reports.work())
+
+    @property
+    def is_between_messages(self) -> bool:
+        """Whether the peer is not in the middle of sending something."""
+        return super().is_between_messages and not self._layer.is_receiving
 
     def _ended(self) -> bool:
         """Answer a release or an abort, or abort an association that is silent too long."""

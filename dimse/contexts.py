@@ -2,7 +2,6 @@
 
 from typing import Any, Final
 
-from pydicom._uid_dict import UID_dictionary
 from pynetdicom import acse
 from pynetdicom.presentation import (
     PresentationContext,
@@ -11,7 +10,10 @@ from pynetdicom.presentation import (
     negotiate_unrestricted,
 )
 
+from archive.dicom.sop_class import is_storage
+
 VERIFICATION: Final = "1.2.840.10008.1.1"
+STORAGE_COMMITMENT: Final = "1.2.840.10008.1.20.1"
 _QUERY_ROOT: Final = "1.2.840.10008.5.1.4.1.2."
 
 FIND_PATIENT: Final = _QUERY_ROOT + "1.1"
@@ -55,11 +57,6 @@ IDENTIFIER_SYNTAXES: Final = (
     EXPLICIT_BIG_ENDIAN,
 )
 
-_STANDARD_ROOT: Final = "1.2.840.10008."
-_STORAGE_ROOT: Final = "1.2.840.10008.5.1.4.1.1."
-# Classes whose names speak of storage and that are none of the Storage Service Class.
-_NOT_STORAGE: Final = ("Commitment", "Management", "Media Storage")
-
 
 def service_contexts() -> list[PresentationContext]:
     """Return the contexts of every service but storage.
@@ -71,23 +68,14 @@ def service_contexts() -> list[PresentationContext]:
     return [
         build_context(uid, list(IDENTIFIER_SYNTAXES))
         for uid in (VERIFICATION, *sorted(FIND_CLASSES), *sorted(RETRIEVE_CLASSES))
-    ]
+    ] + [_commitment()]
 
 
-def is_storage(sop_class_uid: str) -> bool:
-    """Tell whether a class is taken for one of storage (PS3.4 §B.5): private, or named so.
-
-    A standard class that this edition's dictionary does not know is one by its root.
-    """
-    if not sop_class_uid.startswith(_STANDARD_ROOT):
-        return True
-    known = UID_dictionary.get(sop_class_uid)
-    if known is None:
-        return sop_class_uid.startswith(_STORAGE_ROOT)
-    name, kind = known[0], known[1]
-    return (
-        kind == "SOP Class" and "Storage" in name and not any(w in name for w in _NOT_STORAGE)
-    )
+def _commitment() -> PresentationContext:
+    # The archive is the SCP of this service alone: whoever calls may be its SCU, not more.
+    context = build_context(STORAGE_COMMITMENT, list(IDENTIFIER_SYNTAXES))
+    context.scu_role, context.scp_role = True, False
+    return context
 
 
 def negotiate(proposed: list[Any], supported: list[Any], roles: Any = None) -> Any:  # noqa: ANN401 - pynetdicom's signature

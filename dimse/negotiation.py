@@ -24,7 +24,8 @@ nothing (0) is answered by 0.
 from dataclasses import dataclass
 from typing import Any, Final
 
-from dimse.contexts import FIND_CLASSES, RETRIEVE_CLASSES, is_storage
+from archive.dicom.sop_class import is_storage
+from dimse.contexts import FIND_CLASSES, RETRIEVE_CLASSES
 
 # Which of the bytes of a query, or a retrieval, can be agreed upon.
 _FIND_SUPPORTED: Final = bytes([1, 1, 1, 1, 0, 1, 1])

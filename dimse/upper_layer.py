@@ -134,6 +134,11 @@ class DirectUpperLayer(DULServiceProvider):
             self._idle_timer.restart()
         self._turn()
 
+    @property
+    def is_receiving(self) -> bool:
+        """Whether part of a message has come, or waits to be read."""
+        return bool(self._receiver or self._command) or self._readable(0)
+
     def discard(self) -> None:
         """Drop an instance that was being received when the association ended."""
         if self._receiver is not None:

@@ -23,3 +23,7 @@ class IndexUnavailableError(StorageError):
 
 class ObjectUnreadableError(StorageError):
     """The bytes are there but cannot be read."""
+
+
+class StoreUnavailableError(ObjectUnreadableError):
+    """Nothing can be read at this moment: that says nothing about the object."""

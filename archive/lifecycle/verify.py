@@ -1,14 +1,15 @@
 """Fixity: every object read again, and compared with what was acknowledged."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from enum import StrEnum
 from itertools import islice
 from typing import Final
 
 from archive.errors import storage_translated
-from storage.errors import ObjectMissingError, ObjectUnreadableError
+from storage.errors import ObjectMissingError, ObjectUnreadableError, StoreUnavailableError
 from storage.index.lifecycle import InstanceLifecycle
 from storage.index.rows import IndexedObject
 from storage.objects.base import ObjectStore
@@ -16,6 +17,53 @@ from storage.objects.keys import OBJECTS
 
 _CHUNK_BYTES: Final = 1 << 20
 _BATCH: Final = 256
+
+
+class Fault(StrEnum):
+    """What is wrong with an object."""
+
+    NONE = ""
+    LOST = "lost"
+    CORRUPT = "corrupt"
+
+
+def check_object(objects: ObjectStore, wanted: IndexedObject) -> Generator[None, None, Fault]:
+    """Read an object again and compare it with what was acknowledged.
+
+    A generator, which yields between pieces of the object so that its caller may do something
+    else meanwhile, and returns what is wrong.
+
+    Raises
+    ------
+    StoreUnavailableError
+        If it cannot be read now, which says nothing about the object.
+    """
+    try:
+        if objects.size(wanted.object_key) != wanted.size_bytes:
+            return Fault.CORRUPT
+        digest = hashlib.sha256()
+        length = wanted.size_bytes - wanted.dataset_offset
+        for chunk in objects.iter_chunks(
+            wanted.object_key, wanted.dataset_offset, length, _CHUNK_BYTES
+        ):
+            digest.update(chunk)
+            yield
+    except StoreUnavailableError:
+        raise
+    except ObjectMissingError:
+        return Fault.LOST
+    except ObjectUnreadableError:
+        return Fault.CORRUPT
+    return Fault.NONE if digest.digest() == wanted.digest else Fault.CORRUPT
+
+
+def _finish(check: Generator[None, None, Fault]) -> Fault:
+    while True:
+        try:
+            next(check)
+        except StopIteration as end:
+            fault: Fault = end.value
+            return fault
 
 
 @dataclass(slots=True)
@@ -89,21 +137,8 @@ class Verifier:
             report.orphans.extend(self._orphans(grace_s))
         return report
 
-    def _fault(self, wanted: IndexedObject) -> str:
-        try:
-            if self._objects.size(wanted.object_key) != wanted.size_bytes:
-                return "corrupt"
-            digest = hashlib.sha256()
-            length = wanted.size_bytes - wanted.dataset_offset
-            for chunk in self._objects.iter_chunks(
-                wanted.object_key, wanted.dataset_offset, length, _CHUNK_BYTES
-            ):
-                digest.update(chunk)
-        except ObjectMissingError:
-            return "lost"
-        except ObjectUnreadableError:
-            return "corrupt"
-        return "" if digest.digest() == wanted.digest else "corrupt"
+    def _fault(self, wanted: IndexedObject) -> Fault:
+        return _finish(check_object(self._objects, wanted))
 
     def _orphans(self, grace_s: float) -> Iterator[str]:
         stored = self._objects.walk(OBJECTS)
@@ -116,10 +151,10 @@ class Verifier:
             )
 
 
-def _note(report: VerifyReport, wanted: IndexedObject, fault: str) -> None:
+def _note(report: VerifyReport, wanted: IndexedObject, fault: Fault) -> None:
     report.objects += 1
     report.bytes_ += wanted.size_bytes
-    if fault == "lost":
+    if fault is Fault.LOST:
         report.lost.append(wanted.object_key)
-    elif fault == "corrupt":
+    elif fault is Fault.CORRUPT:
         report.corrupt.append(wanted.object_key)

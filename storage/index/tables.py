@@ -307,3 +307,56 @@ peer = Table(
     Column("created_at", BigInteger, nullable=False),
     info={KEPT: True},
 )
+
+# Requests for storage commitment (PS3.4 Annex J): kept until they are answered, and a while
+# after. Nothing but this table remembers them.
+commitment = Table(
+    "commitment",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("transaction_uid", Text, nullable=False),
+    # Who asked, and is told.
+    Column("ae_title", Text, nullable=False),
+    _text("principal"),
+    _text("site"),
+    # What the asker may see: JSON, two lists or null.
+    _text("collections"),
+    _text("partitions"),
+    # SHA-256 of what is asked for: tells a request that is repeated from a UID used again.
+    Column("digest", LargeBinary, nullable=False),
+    Column("duplicate", Boolean, nullable=False, server_default=text("false")),
+    Column("requested", LargeBinary, nullable=False),
+    Column("failed", LargeBinary, nullable=False),
+    _count("number_of_instances"),
+    _count("number_failed"),
+    # accepted: to be checked; checked: to be reported; unaddressed: checked, but nobody knows
+    # where to report to; reported; failed: given up.
+    Column("state", Text, nullable=False),
+    # What the peer answered to the report.
+    Column("status", Integer),
+    _text("reason"),
+    _count("attempts"),
+    Column("accepted_at", BigInteger, nullable=False),
+    _count("checked_at"),
+    Column("state_at", BigInteger, nullable=False),
+    Column("due_at", BigInteger, nullable=False),
+    _text("lease_owner"),
+    _count("lease_until"),
+    UniqueConstraint("ae_title", "transaction_uid", "digest"),
+    # One request of a peer holds a Transaction UID; what uses it again is told so.
+    Index(
+        "uq_commitment_transaction",
+        "ae_title",
+        "transaction_uid",
+        unique=True,
+        sqlite_where=text("NOT duplicate"),
+        postgresql_where=text("NOT duplicate"),
+    ),
+    Index(
+        "ix_commitment_due",
+        "due_at",
+        sqlite_where=text("state IN ('accepted', 'checked', 'unaddressed')"),
+        postgresql_where=text("state IN ('accepted', 'checked', 'unaddressed')"),
+    ),
+    info={KEPT: True},
+)

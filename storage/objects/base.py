@@ -97,5 +97,8 @@ class ObjectStore(Protocol):
     def local_path(self, key: str) -> Path | None:
         """Return the file that holds the object, where it is one."""
 
+    def answers(self) -> bool:
+        """Tell whether objects can be read at all; if not, a missing one may well be there."""
+
     def has_room(self) -> bool:
         """Tell whether writes are accepted."""

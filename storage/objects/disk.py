@@ -13,14 +13,33 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from storage.errors import NoSpaceError, ObjectMissingError, ObjectUnreadableError
+from storage.errors import (
+    NoSpaceError,
+    ObjectMissingError,
+    ObjectUnreadableError,
+    StoreUnavailableError,
+)
 from storage.objects.base import Buffer, Spool, StoredObject
+from storage.objects.keys import OBJECTS
 
 _PART: Final = ".part"
 _INCOMING: Final = "incoming"
 _JOURNAL: Final = "journal"
 _ROOM_CHECK_S: Final = 0.5
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+# What passes: too many files open, memory short, a network volume that does not answer.
+_NOT_NOW: Final = frozenset(
+    {
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.EAGAIN,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+        errno.EHOSTDOWN,
+        errno.ENOTCONN,
+    }
+)
 # A journal is cut back when nothing is outstanding and it is larger than this.
 _JOURNAL_BYTES: Final = 256 * 1024
 
@@ -34,7 +53,8 @@ def _translated(what: str) -> Iterator[None]:
     except OSError as error:
         if error.errno in _NO_SPACE:
             raise NoSpaceError("the volume that holds the objects is full") from error
-        raise ObjectUnreadableError(f"{what}: {error.strerror}") from error
+        kind = StoreUnavailableError if error.errno in _NOT_NOW else ObjectUnreadableError
+        raise kind(f"{what}: {error.strerror}") from error
 
 
 def _sync_folder(folder: Path) -> None:
@@ -271,6 +291,10 @@ class DiskStore:
     def local_path(self, key: str) -> Path | None:
         """Return the file that holds the object."""
         return self._root / key
+
+    def answers(self) -> bool:
+        """Tell whether the folder of objects is there: a volume may not be mounted."""
+        return os.access(self._root / OBJECTS, os.R_OK | os.X_OK)
 
     def walk(self, prefix: str) -> Iterator[StoredObject]:
         """Yield every object under ``prefix``, in the order of keys."""

@@ -1,3 +1,4 @@
+import contextlib
 import threading
 
 import pytest
@@ -32,6 +33,13 @@ def dicom(engine, tmp_path, sink_port):
             ),
         ),
     )
+    with running_dicom(config) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def running_dicom(config):
+    """A DICOM server over a real archive."""
     with running_archive(config) as archive:
         listening = listening_socket()
         server = DicomServer(archive, listening)

@@ -5,7 +5,8 @@ from pynetdicom import AE
 from pynetdicom.pdu_primitives import SOPClassExtendedNegotiation
 from pynetdicom.presentation import build_context
 
-from dimse.contexts import FIND_CLASSES, RETRIEVE_CLASSES, is_storage
+from archive.dicom.sop_class import is_storage
+from dimse.contexts import FIND_CLASSES, RETRIEVE_CLASSES
 from dimse.negotiation import QueryOptions, answer
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
