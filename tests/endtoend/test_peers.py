@@ -57,3 +57,19 @@ def test_what_is_wrong_with_a_peer_is_said(server):
     unknown = peer(server, "test", "NOBODY")
     assert unknown.returncode == 2
     assert "peer list" in unknown.stderr
+
+
+def test_a_peer_is_asked_whether_it_answers(server):
+    own = ("127.0.0.1", str(server.dicom_port))
+    assert peer(server, "add", "FILEROOM", *own).returncode == 0
+    answered = peer(server, "test", "FILEROOM")
+    assert answered.returncode == 0
+    assert "answered" in answered.stdout
+    told = json.loads(peer(server, "test", "FILEROOM", "--json").stdout)
+    assert told["answered"] is True
+    assert peer(server, "add", "DEAF", "127.0.0.1", "1").returncode == 0
+    silent = peer(server, "test", "DEAF")
+    assert silent.returncode == 1
+    assert "refuses" in silent.stderr
+    told = peer(server, "test", "DEAF", "--json")
+    assert (told.returncode, json.loads(told.stdout)["answered"]) == (1, False)
