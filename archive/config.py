@@ -191,6 +191,9 @@ class DimseSection(_Section):
     association_timeout_s: float = Field(default=30.0, gt=0)
     """Seconds that negotiation and release may take (ARTIM)."""
 
+    max_matches: int = Field(default=100_000, ge=0)
+    """Matches that one C-FIND is answered with; 0: all. More end with a warning (B001)."""
+
     spool_threshold_bytes: int = Field(default=8 * 1024 * 1024, ge=0)
     """Larger instances are received into a file instead of memory, in bytes."""
 

@@ -49,7 +49,18 @@ class ArchiveError(Exception):
 
 
 class InvalidRequestError(ArchiveError):
-    """The request cannot be understood; nothing was done."""
+    """The request cannot be understood; nothing was done.
+
+    Attributes
+    ----------
+    tag
+        The element of the request concerned, as eight upper-case hexadecimal digits; empty
+        when no single one is to blame.
+    """
+
+    def __init__(self, message: str, *, tag: str = "") -> None:
+        self.tag = tag
+        super().__init__(message)
 
 
 class InvalidInstanceError(ArchiveError):

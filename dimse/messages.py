@@ -5,7 +5,7 @@ holds one or more presentation data values (PS3.8 §9.3.5, Annex E).
 """
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from archive.errors import InvalidRequestError
@@ -25,6 +25,7 @@ MOVE_ORIGINATOR_MESSAGE_ID: Final = 0x1031
 
 C_STORE_RQ: Final = 0x0001
 C_STORE_RSP: Final = 0x8001
+C_FIND_RSP: Final = 0x8020
 NO_DATA_SET: Final = 0x0101
 _DATA_SET: Final = 0x0001
 
@@ -40,6 +41,7 @@ _LONGEST_COMMENT: Final = 64
 MAXIMUM_PDU: Final = 131072
 
 Command = dict[int, bytes]
+Value = int | str | Sequence[int]
 
 
 def parse_command(raw: bytes | bytearray) -> Command:
@@ -73,24 +75,40 @@ def text(command: Command, element: int) -> str:
     return command.get(element, b"").decode("ascii", "replace").strip("\0 ")
 
 
-def encode_command(elements: Iterable[tuple[int, int | str]]) -> bytes:
-    """Return a command set, its group length first; numbers are US, text is padded."""
+def encode_command(elements: Iterable[tuple[int, Value]]) -> bytes:
+    """Return a command set, its group length first.
+
+    Parameters
+    ----------
+    elements
+        Number and value: numbers are US, text is padded, a list is of tags (AT).
+    """
     body = b"".join(_encoded(element, value) for element, value in elements)
     return _ELEMENT.pack(0, 0, 4) + struct.pack("<I", len(body)) + body
 
 
-def _encoded(element: int, value: int | str) -> bytes:
+def _encoded(element: int, value: Value) -> bytes:
     if isinstance(value, int):
         return _ELEMENT.pack(0, element, 2) + value.to_bytes(2, "little")
-    raw = value.encode("ascii", "replace")
-    if len(raw) % 2:
-        raw += b"\0" if element in (AFFECTED_SOP_CLASS_UID, AFFECTED_SOP_INSTANCE_UID) else b" "
+    if isinstance(value, str):
+        raw = value.encode("ascii", "replace")
+        if len(raw) % 2:
+            uids = (AFFECTED_SOP_CLASS_UID, AFFECTED_SOP_INSTANCE_UID)
+            raw += b"\0" if element in uids else b" "
+    else:
+        raw = b"".join(struct.pack("<HH", tag >> 16, tag & 0xFFFF) for tag in value)
     return _ELEMENT.pack(0, element, len(raw)) + raw
+
+
+def error_comment(message: str) -> str:
+    """Return ``message`` as an Error Comment can hold it (PS3.7 §C.5: LO, ASCII, 64)."""
+    plain = message.encode("ascii", "replace").decode("ascii").replace("\\", "/")
+    return "".join(c if c.isprintable() else " " for c in plain)[:_LONGEST_COMMENT].strip()
 
 
 def store_response(command: Command, status: int, comment: str = "") -> bytes:
     """Return the command set of a C-STORE-RSP (PS3.7 §9.3.1.2)."""
-    elements: list[tuple[int, int | str]] = [
+    elements: list[tuple[int, Value]] = [
         (AFFECTED_SOP_CLASS_UID, text(command, AFFECTED_SOP_CLASS_UID)),
         (COMMAND_FIELD, C_STORE_RSP),
         (MESSAGE_ID_RESPONDED_TO, number(command, MESSAGE_ID)),
@@ -118,7 +136,7 @@ def store_request(
     originator
         AE title and message ID of the C-MOVE this is a sub-operation of.
     """
-    elements: list[tuple[int, int | str]] = [
+    elements: list[tuple[int, Value]] = [
         (AFFECTED_SOP_CLASS_UID, sop_class_uid),
         (COMMAND_FIELD, C_STORE_RQ),
         (MESSAGE_ID, message_id),
@@ -136,6 +154,17 @@ def pdu(context_id: int, control: int, data: bytes | bytearray) -> bytes:
     """Return a P-DATA-TF PDU with one presentation data value."""
     length = len(data) + 2
     return _PDV.pack(4, length + 4, length, context_id, control) + bytes(data)
+
+
+def command_pdus(context_id: int, command_set: bytes, *, maximum_pdu: int) -> bytes:
+    """Return the PDUs of a whole command set, one for every peer but the narrowest."""
+    room = max((maximum_pdu or 131072) - PDV_OVERHEAD, 2)
+    pieces = [command_set[at : at + room] for at in range(0, len(command_set), room)]
+    last = len(pieces) - 1
+    return b"".join(
+        pdu(context_id, COMMAND_FRAGMENT | (LAST_FRAGMENT if n == last else 0), piece)
+        for n, piece in enumerate(pieces)
+    )
 
 
 def iter_pdus(context_id: int, chunks: Iterable[bytes], *, maximum_pdu: int) -> Iterator[bytes]:

@@ -25,6 +25,10 @@ from archive.ingest.outcome import Remark
 SUCCESS: Final = 0x0000
 CANCEL: Final = 0xFE00
 PENDING: Final = 0xFF00
+# Some optional key is not supported for existence or matching (PS3.4 Table C.4-1).
+PENDING_NOT_ALL_KEYS: Final = 0xFF01
+# As the Repository Query has it (PS3.4 §C.6.4): a limit was reached, there are more matches.
+MATCHES_CUT: Final = 0xB001
 WARNING_SUBOPERATIONS: Final = 0xB000
 UNABLE_SUBOPERATIONS: Final = 0xA702
 DESTINATION_UNKNOWN: Final = 0xA801

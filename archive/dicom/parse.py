@@ -65,7 +65,7 @@ def parse_instance(
     syntax = transfer_syntax(meta.transfer_syntax_uid)
     data, start = buffer, meta.dataset_offset
     if syntax.deflated:
-        data, start = _inflate(buffer, start, largest_inflated_bytes), 0
+        data, start = inflate(buffer, start, largest_inflated_bytes), 0
     walk = _walk(data, start, syntax)
     attributes = _with_character_set(walk)
     study, series, instance, sop_class = (
@@ -102,7 +102,7 @@ def _walk(data: Buffer, start: int, syntax: TransferSyntax) -> Walk:
         return walk_with_pydicom(data, start, syntax, stumble)
 
 
-def _inflate(buffer: Buffer, start: int, largest: int) -> bytes:
+def inflate(buffer: Buffer, start: int, largest: int) -> bytes:
     """Inflate a deflated data set (PS3.5 §A.5), but not without bound."""
     largest = min(largest, _GREATEST_RATIO * max(len(buffer) - start, 1))
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)

@@ -26,6 +26,8 @@ class Walk:
         Whether any text needs a character set.
     read_by
         "walker" or "pydicom".
+    character_set
+        The terms of Specific Character Set as they were written, which the JSON no longer says.
     """
 
     attributes: Attributes
@@ -34,3 +36,4 @@ class Walk:
     pixels: PixelElement | None
     has_text_beyond_ascii: bool
     read_by: str
+    character_set: tuple[str, ...] = ()

@@ -54,6 +54,7 @@ class Walker(DataSetReader):
         self._bulk: list[BulkValue] = []
         self._pixels: PixelElement | None = None
         self._has_text_beyond_ascii = False
+        self._character_set: tuple[str, ...] = ()
 
     def walk(self, start: int) -> Walk:
         """Read the data set that begins at byte ``start`` and ends where the buffer does.
@@ -79,6 +80,7 @@ class Walker(DataSetReader):
             self._pixels,
             self._has_text_beyond_ascii,
             "walker",
+            self._character_set,
         )
 
     # -- structure -------------------------------------------------------------------------
@@ -320,6 +322,8 @@ class Walker(DataSetReader):
         if not is_known(terms):
             self._warn(f"{_CHARACTER_SET:08X}", "an unknown character set")
         scope.decode = decoder(terms)
+        if not scope.path:
+            self._character_set = terms
         # The JSON is UTF-8 whatever the data set was (PS3.18 §F.2.1).
         if values:
             element["Value"] = ["ISO_IR 192"]

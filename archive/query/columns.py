@@ -99,6 +99,9 @@ COMPUTED: Final = {"00080056": "ONLINE"}
 # (PS3.4 §C.2.2.2, §C.4.1.1.3).
 NEVER_MATCHED: Final = frozenset({"00080005", "00080052", "00080054", "00080201", "00081190"})
 
+# Made when a match is answered, or never: no stored value could decide (PS3.4 Table C.3-1).
+UNMATCHED: Final = frozenset({"00201200", "00201202", "00201204", "00083001", "00080063"})
+
 # Dates and the times that belong to them, for combined matching.
 DATE_TIME_PAIRS: Final = (
     ("study.study_date", "study.study_time"),

@@ -11,7 +11,7 @@ compared as they are. A time of lower precision means all of that minute, or hou
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,6 +26,7 @@ from archive.query.columns import (
     DATE_TIME_PAIRS,
     NEVER_MATCHED,
     PATIENT_COLUMNS,
+    UNMATCHED,
     IndexColumn,
     Matching,
 )
@@ -104,20 +105,21 @@ def plan_of(request: SearchRequest) -> Plan:
     for key in request.keys:
         if any(is_universal(value) for value in key.values) or key.path[0] in NEVER_MATCHED:
             continue
-        _require_length(key)
-        column = column_of(key, request.level)
-        if key.path in together:
-            left.append(key)
-            predicates += _narrowing_of_pair(key, column, request)
-        elif column is not None and _decided_by_column(key, column, request):
-            predicates += _by_column(key, column, request)
-        elif key.path[0] in COMPUTED and len(key.path) == 1:
-            predicates += _by_computed(key)
-        elif _is_matchable(key, request):
-            left.append(key)
-            predicates += _narrowing(key, column, request)
-        else:
-            ignored.append(key.name)
+        with _blamed(key):
+            _require_length(key)
+            column = column_of(key, request.level)
+            if key.path in together:
+                left.append(key)
+                predicates += _narrowing_of_pair(key, column, request)
+            elif column is not None and _decided_by_column(key, column, request):
+                predicates += _by_column(key, column, request)
+            elif key.path[0] in COMPUTED and len(key.path) == 1:
+                predicates += _by_computed(key)
+            elif _is_matchable(key, request):
+                left.append(key)
+                predicates += _narrowing(key, column, request)
+            else:
+                ignored.append(key.name)
     if request.combined_date_time:
         predicates = _combined(predicates)
     of_columns = {key.path: column_of(key, request.level) for key in left}
@@ -129,6 +131,16 @@ def plan_of(request: SearchRequest) -> Plan:
         paths=tuple(path for path, column in of_columns.items() if column is None),
         is_constant=not _speaks_of_instances(predicates, of_columns.values()),
     )
+
+
+@contextlib.contextmanager
+def _blamed(key: SearchKey) -> Iterator[None]:
+    """Have an error inside the block name the element of the request that is at fault."""
+    try:
+        yield
+    except InvalidRequestError as error:
+        error.tag = error.tag or key.path[0]
+        raise
 
 
 def _speaks_of_instances(
@@ -169,7 +181,7 @@ def _asks_empty(key: SearchKey, request: SearchRequest) -> bool:
 
 
 def _is_matchable(key: SearchKey, request: SearchRequest) -> bool:
-    if key.path[-1].startswith(("0000", "0002")):
+    if key.path[-1].startswith(("0000", "0002")) or key.path[0] in UNMATCHED:
         return False
     return _asks_empty(key, request) or vr_of(key.path[-1]) not in UNMATCHABLE_VRS
 

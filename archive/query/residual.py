@@ -150,11 +150,12 @@ class Residual:
         """Tell whether an instance's DICOM JSON meets every key."""
         own = parse_offset(_text(attributes, _ZONE)) or 0
         item = attributes if self.zone is None else _moved(attributes, self.zone - own)
-        return self._match(item, own)
+        return self.matches_item(item, own)
 
-    def _match(self, item: Attributes, zone: int) -> bool:
+    def matches_item(self, item: Attributes, zone: int = 0) -> bool:
+        """Tell whether an item of a sequence meets every key on it."""
         return all(leaf.matches(item, zone) for leaf in self.leaves) and all(
-            any(inner._match(one, zone) for one in _items(item, tag))  # noqa: SLF001 - of its own class
+            any(inner.matches_item(one, zone) for one in _items(item, tag))
             for tag, inner in self.sequences.items()
         )
 

@@ -118,11 +118,10 @@ class Projection:
         # What a key was compared with is what is returned, where instances disagree.
         metadata |= _pick(_parsed(row.series_attributes), SERIES_TAGS)
         metadata |= _pick(_parsed(row.study_attributes), STUDY_TAGS)
-        match: Match = {}
-        if self._with_study:
-            match |= self._of_parent_study(metadata, row)
+        match = self._of_parent_study(metadata, row)
         if self._with_series:
             match |= _EMPTY_SERIES | _pick(metadata, DEFAULT_SERIES)
+        if self._with_series or "00201209" in self._fields:
             match["00201209"] = _element("IS", row.number_of_series_instances)
         if self._request.all_fields:
             match |= {tag: value for tag, value in metadata.items() if _is_small(value)}
@@ -159,14 +158,17 @@ class Projection:
         return match
 
     def _of_parent_study(self, attributes: Match, row: Row) -> Match:
-        if self._with_study:
-            match = _EMPTY_STUDY | _pick(attributes, {*DEFAULT_STUDY, *self._fields})
-            match["00201206"] = _element("IS", row.number_of_study_series)
-            match["00201208"] = _element("IS", row.number_of_study_instances)
-            if modalities := _listed(row.modalities):
-                match["00080061"] = _element("CS", *modalities)
-            return match
-        return _pick(attributes, self._fields)
+        computed: Match = {
+            "00201206": _element("IS", row.number_of_study_series),
+            "00201208": _element("IS", row.number_of_study_instances),
+            "00080062": _element("UI", *_listed(row.sop_classes)),
+        }
+        if modalities := _listed(row.modalities):
+            computed["00080061"] = _element("CS", *modalities)
+        if not self._with_study:
+            return _pick(attributes, self._fields) | _pick(computed, self._fields)
+        match = _EMPTY_STUDY | _pick(attributes, {*DEFAULT_STUDY, *self._fields})
+        return match | _pick(computed, {"00201206", "00201208", "00080061", *self._fields})
 
     def _finished(self, match: Match, belongs: Callable[[str], bool]) -> Match:
         """Add what was asked for and is not known, empty, and put tags in order."""

@@ -1,18 +1,27 @@
 """The one door for searches, whichever protocol asks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 
 from archive.auth.principal import Principal, Right
-from archive.errors import BusyError, ForbiddenError, InvalidRequestError, storage_translated
+from archive.errors import (
+    ArchiveError,
+    BusyError,
+    ForbiddenError,
+    InvalidRequestError,
+    storage_translated,
+)
+from archive.query.ahead import SearchAhead
 from archive.query.columns import COLUMNS, ORDER_COLUMNS, PATIENT_COLUMNS
 from archive.query.evaluation import Evaluation
 from archive.query.forms import is_universal
 from archive.query.matching import Plan, plan_of
 from archive.query.request import Level, Order, Page, SearchRequest
 from archive.query.returned import Match, Projection, private_of
+from storage.errors import StorageError
 from storage.index.candidates import CandidateSearch
+from storage.index.engine import Stop
 from storage.index.search import IndexQuery, IndexSearch, SearchLevel
 
 _STUDY_UID = ("0020000D",)
@@ -20,6 +29,9 @@ _SERIES_UID = ("0020000E",)
 _MOST_SORTED = 50_000
 # Counting what lies behind a page must not cost more than finding the page.
 _MOST_COUNTED = 1_000
+# Matches that are read at once: few at first, so that the first is there soon.
+_FIRST_READ = 8
+_MOST_READ = 200
 
 
 class QueryService:
@@ -37,18 +49,39 @@ class QueryService:
         self._search = search
         self._candidates = candidates
 
-    def search(self, principal: Principal, request: SearchRequest) -> Iterator[Match]:
+    def search(
+        self, principal: Principal, request: SearchRequest, *, stop: Stop | None = None
+    ) -> Iterator[Match]:
         """Yield every match of the window as DICOM JSON, tags ascending, in a stable order.
+
+        Memory is bounded, and the first match does not wait for the last, unless an order was
+        asked for.
+
+        Parameters
+        ----------
+        stop
+            Ends the search from another thread.
 
         Raises
         ------
         InvalidRequestError
             If a key's value is not of its form; before anything is yielded.
+        BusyError
+            If it takes too long, or was stopped; after what was found until then.
         """
+        if stop is not None:
+            search, candidates = self._search.stoppable(stop), self._candidates.stoppable(stop)
+            return QueryService(search, candidates).search(principal, request)
         _require_read(principal)
+        plan = plan_of(request)
         with storage_translated():
-            keys = self._keys(principal, request, plan_of(request))
+            keys = self._keys_found(principal, request, plan)
         return self._matches(principal, request, keys)
+
+    def search_ahead(self, principal: Principal, request: SearchRequest) -> SearchAhead:
+        """Return the same search on a thread of its own; it runs while the block is open."""
+        _require_read(principal)
+        return SearchAhead(lambda stop: self.search(principal, request, stop=stop))
 
     def page(self, principal: Principal, request: SearchRequest) -> Page:
         """Return a bounded window of matches, and whether more lie behind it."""
@@ -87,12 +120,18 @@ class QueryService:
         return plan_of(request).ignored
 
     def _keys(self, principal: Principal, request: SearchRequest, plan: Plan) -> list[int]:
+        return list(self._keys_found(principal, request, plan))
+
+    def _keys_found(
+        self, principal: Principal, request: SearchRequest, plan: Plan
+    ) -> Iterable[int]:
+        """Return the keys of the window, as they are found where the stored JSON decides."""
         if plan.residual is None:
             return self._search.keys(principal.scope, _query(request, plan))
         found = self._evaluation(principal, request, plan).keys()
         if not request.order and request.level is not Level.PATIENT:
             end = None if request.limit is None else request.offset + request.limit
-            return list(islice(found, request.offset, end))
+            return islice(found, request.offset, end)
         # An order of its own is put upon everything that matches.
         among = list(islice(found, _MOST_SORTED + 1))
         if len(among) > _MOST_SORTED:
@@ -107,7 +146,7 @@ class QueryService:
         return Evaluation(self._candidates, principal.scope, request.level, plan)
 
     def _matches(
-        self, principal: Principal, request: SearchRequest, keys: list[int]
+        self, principal: Principal, request: SearchRequest, keys: Iterable[int]
     ) -> Iterator[Match]:
         named = {
             key.path
@@ -120,12 +159,12 @@ class QueryService:
             and _STUDY_UID not in named,
             with_series=request.level is Level.INSTANCE and _SERIES_UID not in named,
         )
+        level = SearchLevel(request.level.value)
         with storage_translated():
-            first = self._first_instances(principal, request, keys)
-            for row in self._search.rows(
-                principal.scope, SearchLevel(request.level.value), keys
-            ):
-                yield projection.with_private(projection.of(row), first.get(row.id))
+            for some in _in_lists(keys):
+                first = self._first_instances(principal, request, some)
+                for row in self._search.rows(principal.scope, level, some):
+                    yield projection.with_private(projection.of(row), first.get(row.id))
 
     def _first_instances(
         self, principal: Principal, request: SearchRequest, keys: list[int]
@@ -136,6 +175,27 @@ class QueryService:
         return self._candidates.first_instances(
             principal.scope, keys, of_studies=request.level is Level.STUDY
         )
+
+
+def _in_lists(keys: Iterable[int]) -> Iterator[list[int]]:
+    """Yield keys in lists, which grow while keys are still looked for.
+
+    What was found before an error comes before it.
+    """
+    some: list[int] = []
+    size = _MOST_READ if isinstance(keys, list) else _FIRST_READ
+    try:
+        for key in keys:
+            some.append(key)
+            if len(some) == size:
+                yield some
+                some, size = [], min(2 * size, _MOST_READ)
+    except (ArchiveError, StorageError):
+        if some:
+            yield some
+        raise
+    if some:
+        yield some
 
 
 def _query(request: SearchRequest, plan: Plan) -> IndexQuery:

@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 from sqlalchemy import func, select
 
 from storage.index.conditions import Conditions
-from storage.index.engine import IndexEngine
+from storage.index.engine import IndexEngine, Stop
 from storage.index.predicates import Predicate
 from storage.index.scope import Scope
 from storage.index.search import instance_statement, series_statement
@@ -50,6 +50,10 @@ class CandidateSearch:
 
     def __init__(self, engine: IndexEngine) -> None:
         self._engine = engine
+
+    def stoppable(self, stop: Stop) -> "CandidateSearch":
+        """Return the same, whose reads end when ``stop`` is set."""
+        return CandidateSearch(self._engine.stoppable(stop))
 
     def series(
         self, scope: Scope, predicates: Sequence[Predicate]

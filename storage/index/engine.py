@@ -1,9 +1,11 @@
 """Connections to the index: SQLite or PostgreSQL, drivers' errors translated."""
 
 import contextlib
+import copy
 import sqlite3
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +22,47 @@ _STATEMENT_TIMEOUT_S: Final = 30.0
 # SQLite asks whether to go on after this many instructions of its machine, about 1 ms.
 _PROGRESS_STEPS: Final = 100_000
 _WRITING: Final = "fileroom_writing"
+# What drivers say of a statement that was not let finish.
+_TOOK_TOO_LONG: Final = ("locked", "interrupted", "statement timeout", "user request")
+
+
+class Stop:
+    """Tells what reads the index to end: the statement that runs is interrupted, none begins.
+
+    Whoever waits sets it, on any thread; the reader sees an `IndexBusyError`.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._interrupts: list[Callable[[], object]] = []
+
+    @property
+    def is_set(self) -> bool:
+        """Whether it is time to end."""
+        return self._stopped
+
+    def set(self) -> None:
+        """End."""
+        with self._lock:
+            self._stopped = True
+            for interrupt in self._interrupts:
+                # What has just ended by itself cannot be interrupted any more.
+                with contextlib.suppress(Exception):
+                    interrupt()
+
+    @contextlib.contextmanager
+    def interrupting(self, interrupt: Callable[[], object]) -> Iterator[None]:
+        """Have ``interrupt`` called when it is set inside the block."""
+        with self._lock:
+            if self._stopped:
+                raise IndexBusyError("the search was stopped")
+            self._interrupts.append(interrupt)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._interrupts.remove(interrupt)
 
 
 class IndexEngine:
@@ -38,6 +81,13 @@ class IndexEngine:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         open_engine = self._sqlite if self.is_sqlite else self._postgresql
         self._engine = open_engine(pool_size)
+        self._stop: Stop | None = None
+
+    def stoppable(self, stop: Stop) -> "IndexEngine":
+        """Return the same index, for reads that end when ``stop`` is set."""
+        same = copy.copy(self)
+        same._stop = stop  # noqa: SLF001 - of its own class
+        return same
 
     @property
     def sqlalchemy(self) -> Engine:
@@ -55,7 +105,11 @@ class IndexEngine:
         IndexUnavailableError
             If the database does not answer.
         """
-        with _translated(), self._engine.connect() as connection:
+        with (
+            _translated(),
+            self._engine.connect() as connection,
+            self._interruptible(connection),
+        ):
             if self.is_sqlite:
                 with _deadline(connection, timeout_s):
                     yield connection
@@ -91,6 +145,12 @@ class IndexEngine:
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
+
+    def _interruptible(self, connection: Connection) -> contextlib.AbstractContextManager[None]:
+        if self._stop is None:
+            return contextlib.nullcontext()
+        driver: Any = connection.connection.driver_connection
+        return self._stop.interrupting(driver.interrupt if self.is_sqlite else driver.cancel)
 
     def _sqlite(self, pool_size: int) -> Engine:
         if self.url.database:
@@ -148,7 +208,7 @@ def _translated() -> Iterator[None]:
         raise IndexBusyError("every connection to the index is in use") from error
     except DBAPIError as error:
         cause = str(error.orig)
-        if "locked" in cause or "interrupted" in cause or "statement timeout" in cause:
+        if any(word in cause for word in _TOOK_TOO_LONG):
             raise IndexBusyError(f"the index took too long: {cause}") from error
         if isinstance(error, OperationalError) or error.connection_invalidated:
             raise IndexUnavailableError(f"the index does not answer: {cause}") from error

@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from storage.index.changes import in_scope
 from storage.index.conditions import Conditions
-from storage.index.engine import IndexEngine
+from storage.index.engine import IndexEngine, Stop
 from storage.index.predicates import Predicate
 from storage.index.scope import Scope
 from storage.index.tables import (
@@ -86,6 +86,10 @@ class IndexSearch:
 
     def __init__(self, engine: IndexEngine) -> None:
         self._engine = engine
+
+    def stoppable(self, stop: Stop) -> "IndexSearch":
+        """Return the same, whose reads end when ``stop`` is set."""
+        return IndexSearch(self._engine.stoppable(stop))
 
     def keys(
         self, scope: Scope, query: IndexQuery, *, among: Sequence[int] | None = None
