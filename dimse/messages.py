@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from archive.errors import InvalidRequestError
+from archive.identity import is_uid
 
 AFFECTED_SOP_CLASS_UID: Final = 0x0002
 COMMAND_FIELD: Final = 0x0100
@@ -36,9 +37,11 @@ _PDV: Final = struct.Struct(">BxIIBB")
 # PDU header, length and header of one value: what a PDU holds beyond its data.
 PDV_OVERHEAD: Final = 6
 _LONGEST_COMMENT: Final = 64
-# The longest PDU we take. More gains little, and "no limit" would let a peer make us allocate
-# whatever it says.
+# The longest PDU we take or send. More gains little, and "no limit" would let a peer make us
+# allocate whatever it says.
 MAXIMUM_PDU: Final = 131072
+# UIDs are padded with NUL, all other text with a space (PS3.5 §6.2).
+_UIDS: Final = frozenset({AFFECTED_SOP_CLASS_UID, 0x0003, AFFECTED_SOP_INSTANCE_UID, 0x1001})
 
 Command = dict[int, bytes]
 Value = int | str | Sequence[int]
@@ -46,6 +49,9 @@ Value = int | str | Sequence[int]
 
 def parse_command(raw: bytes | bytearray) -> Command:
     """Read a command set into values by element number.
+
+    The group length is not believed, unknown elements are kept, and a value of odd length is
+    taken as it stands: what a peer's command is worth is for the service to say.
 
     Raises
     ------
@@ -75,6 +81,11 @@ def text(command: Command, element: int) -> str:
     return command.get(element, b"").decode("ascii", "replace").strip("\0 ")
 
 
+def has_data_set(command: Command) -> bool:
+    """Tell whether a data set follows (PS3.7 §E.1): any type but 0101."""
+    return number(command, DATA_SET_TYPE) != NO_DATA_SET
+
+
 def encode_command(elements: Iterable[tuple[int, Value]]) -> bytes:
     """Return a command set, its group length first.
 
@@ -93,8 +104,7 @@ def _encoded(element: int, value: Value) -> bytes:
     if isinstance(value, str):
         raw = value.encode("ascii", "replace")
         if len(raw) % 2:
-            uids = (AFFECTED_SOP_CLASS_UID, AFFECTED_SOP_INSTANCE_UID)
-            raw += b"\0" if element in uids else b" "
+            raw += b"\0" if element in _UIDS else b" "
     else:
         raw = b"".join(struct.pack("<HH", tag >> 16, tag & 0xFFFF) for tag in value)
     return _ELEMENT.pack(0, element, len(raw)) + raw
@@ -106,19 +116,34 @@ def error_comment(message: str) -> str:
     return "".join(c if c.isprintable() else " " for c in plain)[:_LONGEST_COMMENT].strip()
 
 
-def store_response(command: Command, status: int, comment: str = "") -> bytes:
-    """Return the command set of a C-STORE-RSP (PS3.7 §9.3.1.2)."""
+def store_response(
+    command: Command, status: int, comment: str = "", offending: Sequence[int] = ()
+) -> bytes:
+    """Return the command set of a C-STORE-RSP (PS3.7 §9.3.1.2).
+
+    Parameters
+    ----------
+    offending
+        Tags of the elements that are to blame (PS3.7 §C.5).
+    """
     elements: list[tuple[int, Value]] = [
         (AFFECTED_SOP_CLASS_UID, text(command, AFFECTED_SOP_CLASS_UID)),
         (COMMAND_FIELD, C_STORE_RSP),
         (MESSAGE_ID_RESPONDED_TO, number(command, MESSAGE_ID)),
         (DATA_SET_TYPE, NO_DATA_SET),
         (STATUS, status),
+        (OFFENDING_ELEMENT, offending),
+        (ERROR_COMMENT, error_comment(comment)),
+        (AFFECTED_SOP_INSTANCE_UID, text(command, AFFECTED_SOP_INSTANCE_UID)),
     ]
-    if comment:
-        elements.append((ERROR_COMMENT, comment[:_LONGEST_COMMENT]))
-    elements.append((AFFECTED_SOP_INSTANCE_UID, text(command, AFFECTED_SOP_INSTANCE_UID)))
-    return encode_command(elements)
+    return encode_command(one for one in elements if _is_worth_sending(*one))
+
+
+def _is_worth_sending(element: int, value: Value) -> bool:
+    # What the request says is repeated (§9.1.1.1), but not what is no UID.
+    if element in _UIDS:
+        return isinstance(value, str) and is_uid(value)
+    return isinstance(value, int) or len(value) > 0
 
 
 def store_request(
@@ -150,24 +175,23 @@ def store_request(
     return encode_command(elements)
 
 
-def pdu(context_id: int, control: int, data: bytes | bytearray) -> bytes:
+def pdu(context_id: int, control: int, data: bytes | bytearray | memoryview) -> bytes:
     """Return a P-DATA-TF PDU with one presentation data value."""
     length = len(data) + 2
-    return _PDV.pack(4, length + 4, length, context_id, control) + bytes(data)
+    return b"".join((_PDV.pack(4, length + 4, length, context_id, control), data))
 
 
 def command_pdus(context_id: int, command_set: bytes, *, maximum_pdu: int) -> bytes:
     """Return the PDUs of a whole command set, one for every peer but the narrowest."""
-    room = max((maximum_pdu or 131072) - PDV_OVERHEAD, 2)
-    pieces = [command_set[at : at + room] for at in range(0, len(command_set), room)]
-    last = len(pieces) - 1
+    fragments = _iter_fragments((command_set,), _room(maximum_pdu))
     return b"".join(
-        pdu(context_id, COMMAND_FRAGMENT | (LAST_FRAGMENT if n == last else 0), piece)
-        for n, piece in enumerate(pieces)
+        pdu(context_id, COMMAND_FRAGMENT | last, fragment) for last, fragment in fragments
     )
 
 
-def iter_pdus(context_id: int, chunks: Iterable[bytes], *, maximum_pdu: int) -> Iterator[bytes]:
+def iter_pdus(
+    context_id: int, chunks: Iterable[bytes | bytearray | memoryview], *, maximum_pdu: int
+) -> Iterator[bytes]:
     """Yield the P-DATA-TF PDUs of one data set, none longer than the peer takes.
 
     Parameters
@@ -175,12 +199,33 @@ def iter_pdus(context_id: int, chunks: Iterable[bytes], *, maximum_pdu: int) -> 
     maximum_pdu
         What the peer takes (PS3.8 §D.1); 0 for no limit.
     """
-    room = max((maximum_pdu or 131072) - PDV_OVERHEAD, 2)
-    pending = bytearray()
+    for last, fragment in _iter_fragments(chunks, _room(maximum_pdu)):
+        yield pdu(context_id, last, fragment)
+
+
+def _room(maximum_pdu: int) -> int:
+    # Of even length, since DCMTK takes no fragment of an odd one.
+    longest = min(maximum_pdu or MAXIMUM_PDU, MAXIMUM_PDU)
+    return max((longest - PDV_OVERHEAD) & ~1, 2)
+
+
+def _iter_fragments(
+    chunks: Iterable[bytes | bytearray | memoryview], room: int
+) -> Iterator[tuple[int, bytearray | memoryview]]:
+    """Yield fragments of ``room`` bytes, and the rest, which is told to be the last."""
+    held = bytearray()
     for chunk in chunks:
-        pending += chunk
-        while len(pending) > room:
-            yield pdu(context_id, 0, pending[:room])
-            del pending[:room]
+        view, at = memoryview(chunk), 0
+        if held:
+            at = min(room - len(held), len(view))
+            held += view[:at]
+            if at == len(view):
+                continue
+            yield 0, held
+            held = bytearray()
+        while len(view) - at > room:
+            yield 0, view[at : at + room]
+            at += room
+        held += view[at:]
     # Data sets have an even length (PS3.5 §7.1.1); one that was received odd stays odd.
-    yield pdu(context_id, LAST_FRAGMENT, pending)
+    yield LAST_FRAGMENT, held
