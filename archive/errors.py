@@ -5,6 +5,8 @@
     ArchiveError
     ├── InvalidRequestError          the question itself is wrong: a bad date, limit, UID
     ├── InvalidInstanceError         not DICOM, truncated, identifiers missing or malformed
+    │   ├── IdentifierError          a UID by which it would be filed is missing or malformed
+    │   ├── SOPClassNotSupportedError  of a class that is not stored here
     │   └── StudyMismatchError       stored to the URL of another study
     ├── ConflictingInstanceError     same UIDs, other content: kept aside as a held version
     ├── NotFoundError                does not exist, or may not be seen: both answer alike
@@ -85,6 +87,14 @@ class InvalidInstanceError(ArchiveError):
         if tag is not None:
             where.insert(0, f"in ({tag[:4]},{tag[4:]})")
         super().__init__(f"{message} ({' '.join(where)})" if where else message)
+
+
+class IdentifierError(InvalidInstanceError):
+    """A UID without which the instance cannot be filed is missing or malformed."""
+
+
+class SOPClassNotSupportedError(InvalidInstanceError):
+    """The instance is of a class that is not for storage."""
 
 
 class StudyMismatchError(InvalidInstanceError):

@@ -9,11 +9,13 @@ from archive.errors import (
     BusyError,
     ConflictingInstanceError,
     ForbiddenError,
+    IdentifierError,
     InvalidInstanceError,
     InvalidRequestError,
     NotAcceptableError,
     NotFoundError,
     PeerError,
+    SOPClassNotSupportedError,
     StorageFullError,
     StudyMismatchError,
     TooLargeError,
@@ -45,6 +47,8 @@ class Mapped:
 ERRORS: Final[dict[type[ArchiveError], Mapped]] = {
     InvalidRequestError: Mapped(HTTPStatus.BAD_REQUEST, 0xC000),
     InvalidInstanceError: Mapped(HTTPStatus.CONFLICT, 0xC000),
+    IdentifierError: Mapped(HTTPStatus.CONFLICT, 0xC000),
+    SOPClassNotSupportedError: Mapped(HTTPStatus.CONFLICT, 0x0122),
     # Other archives too say A901 of an instance of another study.
     StudyMismatchError: Mapped(HTTPStatus.CONFLICT, 0xA901),
     ConflictingInstanceError: Mapped(HTTPStatus.CONFLICT, 0xC001),
@@ -64,6 +68,7 @@ ERRORS: Final[dict[type[ArchiveError], Mapped]] = {
 # of Table I.2-1, the others ours.
 WARNING_REASONS: Final[dict[Remark, int]] = {
     Remark.SOP_CLASS_MISMATCH: 0xB007,
+    Remark.SOP_INSTANCE_MISMATCH: 0xB007,
     Remark.UID_ELSEWHERE: 0xB001,
     Remark.PREAMBLE: 0xB002,
     Remark.COERCED: 0xB000,

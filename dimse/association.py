@@ -1,19 +1,16 @@
 """One association as the acceptor serves it: messages to services, on either engine."""
 
-import io
 import socket
 import threading
 from typing import Any, Final
 
 from pynetdicom import _config
 from pynetdicom.association import Association
-from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_primitives import (
     C_ECHO,
     C_FIND,
     C_GET,
     C_MOVE,
-    C_STORE,
     N_ACTION,
     N_EVENT_REPORT,
 )
@@ -34,12 +31,13 @@ from dimse.admission import (
     too_many,
 )
 from dimse.commitment_reports import AssociationReports
-from dimse.messages import COMMAND_FRAGMENT, LAST_FRAGMENT, Command
+from dimse.messages import Command
 from dimse.negotiation import QueryOptions
 from dimse.peers import Caller
 from dimse.presence import Presence
 from dimse.status import statuses
-from dimse.store import Reception
+from dimse.stock import Received, StockMessages
+from dimse.store import Reception, announced, unacceptable
 from dimse.upper_layer import DirectMessages, DirectUpperLayer
 
 logger = get_logger(__name__)
@@ -199,14 +197,26 @@ class ServedAssociation(Association):
         context = self._accepted_cx.get(context_id)
         if context is None:
             return None
+        abstract_syntax = str(context.abstract_syntax)
         return Reception(
             self.archive,
             command,
-            str(context.transfer_syntax[0]),
-            source=self._known_caller.source(self.principal),
+            announced(
+                command,
+                abstract_syntax,
+                str(context.transfer_syntax[0]),
+                self._known_caller.source(self.principal),
+            ),
             principal=self.principal,
-            refusal=None if self.permits(Service.STORE) else self._not_permitted(Service.STORE),
+            refusal=unacceptable(command, abstract_syntax)
+            if self.permits(Service.STORE)
+            else self._not_permitted(Service.STORE),
         )
+
+    def answer_store(self, context_id: int, reception: Reception) -> None:
+        """Store what was received, and answer the C-STORE."""
+        answer = reception.finish()
+        self.send_pdus(messages.command_pdus(context_id, answer, maximum_pdu=self.maximum_pdu))
 
     def _serve_request(self, msg: Any, context_id: int) -> None:  # noqa: ANN401 - a primitive
         if self._sent_release:
@@ -264,8 +274,8 @@ class ServedAssociation(Association):
                 response.AffectedSOPClassUID = msg.AffectedSOPClassUID
                 response.Status = 0x0000
                 self.dimse.send_msg(response, context_id)
-            case C_STORE():
-                self._store(msg, context_id)
+            case Received():
+                self.answer_store(context_id, msg.reception)
             case C_FIND():
                 find.serve(self, msg, context)
             case C_GET():
@@ -277,32 +287,9 @@ class ServedAssociation(Association):
             case _:
                 self.abort()
 
-    def _store(self, msg: Any, context_id: int) -> None:  # noqa: ANN401 - a primitive
-        """Take a C-STORE that pynetdicom's own engine has received whole."""
-        command: Command = {
-            messages.AFFECTED_SOP_CLASS_UID: str(msg.AffectedSOPClassUID).encode(),
-            messages.AFFECTED_SOP_INSTANCE_UID: str(msg.AffectedSOPInstanceUID).encode(),
-            messages.MESSAGE_ID: int(msg.MessageID).to_bytes(2, "little"),
-        }
-        reception = self.begin_store(context_id, command)
-        if reception is None:
-            self.abort()
-            return
-        data_set: io.BytesIO = msg.DataSet or io.BytesIO()
-        data_set.seek(0)
-        while chunk := data_set.read(65536):
-            taken = 0
-            while taken < len(chunk):
-                space = reception.space(len(chunk) - taken)
-                count = len(space)
-                space[:] = chunk[taken : taken + count]
-                space.release()
-                reception.advance(count)
-                taken += count
-        answer = reception.finish()
-        self.send_pdus(messages.pdu(context_id, COMMAND_FRAGMENT | LAST_FRAGMENT, answer))
-
     def _close(self) -> None:
+        if isinstance(self.dimse, StockMessages):
+            self.dimse.discard()
         # pynetdicom leaves the socket open when the peer has closed its side first.
         if self.connection is not None:
             self.connection.close()
@@ -313,18 +300,6 @@ class ServedAssociation(Association):
             "calling_ae_title": self.calling_ae_title,
             "remote": str(self.requestor.address),
         }
-
-
-class StockMessages(DIMSEServiceProvider):
-    """pynetdicom's message service, whose reactor asks for messages every millisecond."""
-
-    def get_msg(self, block: bool = False) -> Any:  # noqa: ANN401 - its signature
-        """Return the next message; when there is none, let the association do its own work."""
-        found = super().get_msg(block)
-        if not block and found == (None, None):
-            association: Any = self.assoc
-            association.reports.work()
-        return found
 
 
 class DirectAssociation(ServedAssociation):

@@ -8,11 +8,13 @@ from archive.errors import (
     BusyError,
     ConflictingInstanceError,
     ForbiddenError,
+    IdentifierError,
     InvalidInstanceError,
     InvalidRequestError,
     NotAcceptableError,
     NotFoundError,
     PeerError,
+    SOPClassNotSupportedError,
     StorageFullError,
     StudyMismatchError,
     TooLargeError,
@@ -20,7 +22,7 @@ from archive.errors import (
     UnavailableError,
     UnsupportedMediaTypeError,
 )
-from archive.ingest.outcome import Remark
+from archive.ingest.outcome import Outcome, Remark
 
 SUCCESS: Final = 0x0000
 CANCEL: Final = 0xFE00
@@ -47,6 +49,8 @@ class Statuses:
 STATUSES: Final[dict[type[ArchiveError], Statuses]] = {
     InvalidRequestError: Statuses(0xC000, 0xA900),
     InvalidInstanceError: Statuses(0xC000, 0xC000),
+    IdentifierError: Statuses(0xA900, 0xC000),
+    SOPClassNotSupportedError: Statuses(0x0122, 0x0122),
     StudyMismatchError: Statuses(0xA900, 0xC000),
     ConflictingInstanceError: Statuses(0xC001, 0xC000),
     NotFoundError: Statuses(0xC000, 0x0000),
@@ -61,17 +65,24 @@ STATUSES: Final[dict[type[ArchiveError], Statuses]] = {
     PeerError: Statuses(0xA700, 0xA702),
 }
 
-# Accepted, but worth a look: PS3.4 Table B.2-1 has B000, B006 and B007; the others are ours
-# (PS3.7 §C.3). Attributes in doubt are no warning to a modality, which would alarm its user:
-# the data set was kept as it was sent.
+# Accepted, but worth a look. PS3.4 Table B.2-1 has three warnings, and senders know no others:
+# dcm4che's takes any other code for a failure and sends again. The comment tells what it is.
+# Attributes in doubt are no warning to a modality, which would alarm its user: the data set was
+# kept as it was sent.
 WARNINGS: Final[dict[Remark, int]] = {
     Remark.NONE: SUCCESS,
     Remark.SOP_CLASS_MISMATCH: 0xB007,
-    Remark.UID_ELSEWHERE: 0xB001,
-    Remark.PREAMBLE: 0xB002,
+    Remark.SOP_INSTANCE_MISMATCH: 0xB007,
+    Remark.UID_ELSEWHERE: 0xB007,
+    Remark.PREAMBLE: 0xB007,
     Remark.COERCED: 0xB000,
     Remark.DISCARDED: 0xB006,
     Remark.ATTRIBUTES: SUCCESS,
+}
+_IN_DOUBT: Final[dict[Remark, tuple[int, ...]]] = {
+    Remark.SOP_CLASS_MISMATCH: (0x00080016,),
+    Remark.SOP_INSTANCE_MISMATCH: (0x00080018,),
+    Remark.UID_ELSEWHERE: (0x00080018,),
 }
 
 
@@ -81,3 +92,15 @@ def statuses(error: Exception) -> Statuses:
         if kind in STATUSES:
             return STATUSES[kind]
     return Statuses(UNEXPECTED, UNEXPECTED)
+
+
+def offending_elements(told: Exception | Outcome) -> tuple[int, ...]:
+    """Return the tags that a refusal or a warning is about, for the Offending Element."""
+    if isinstance(told, InvalidInstanceError):
+        return (int(told.tag, 16),) if told.tag else ()
+    if isinstance(told, Outcome):
+        changed = told.attributes if told.warning in (Remark.COERCED, Remark.DISCARDED) else ()
+        return _IN_DOUBT.get(told.warning, ()) + tuple(
+            int(attribute.tag, 16) for attribute in changed if attribute.tag
+        )
+    return ()

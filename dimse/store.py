@@ -2,22 +2,60 @@
 
 from archive.assembly import Archive
 from archive.auth.principal import Principal
-from archive.dicom.part10 import build_file_meta
-from archive.errors import ArchiveError, StorageFullError
+from archive.dicom.beginning import LOOKED_AT_BYTES
+from archive.dicom.instance import AttributeWarning
+from archive.errors import (
+    ArchiveError,
+    InvalidInstanceError,
+    SOPClassNotSupportedError,
+    StorageFullError,
+)
 from archive.ingest.incoming import Incoming, Source, Spool
 from archive.ingest.outcome import Outcome
 from archive.log import get_logger
 from dimse import messages
+from dimse.contexts import is_storage
+from dimse.header import HEADROOM, Announced, header_for
 from dimse.messages import Command
-from dimse.status import SUCCESS, UNEXPECTED, WARNINGS, statuses
+from dimse.status import SUCCESS, UNEXPECTED, WARNINGS, offending_elements, statuses
 
 logger = get_logger(__name__)
 _FIRST_CAPACITY = 256 * 1024
 _SCRATCH = 256 * 1024
 
 
+def announced(
+    command: Command, abstract_syntax: str, transfer_syntax_uid: str, source: Source
+) -> Announced:
+    """Return what a C-STORE-RQ and its presentation context say of the data set.
+
+    A command without a SOP class means that of its context.
+    """
+    return Announced(
+        messages.text(command, messages.AFFECTED_SOP_CLASS_UID) or abstract_syntax,
+        messages.text(command, messages.AFFECTED_SOP_INSTANCE_UID),
+        transfer_syntax_uid,
+        source,
+    )
+
+
+def unacceptable(command: Command, abstract_syntax: str) -> InvalidInstanceError | None:
+    """Return why a C-STORE-RQ cannot be served on a context, if so.
+
+    A class of storage on the context of another is taken: nothing is read by it, and what is
+    sent so would be lost otherwise.
+    """
+    named = messages.text(command, messages.AFFECTED_SOP_CLASS_UID) or abstract_syntax
+    for sop_class_uid in (abstract_syntax, named):
+        if not is_storage(sop_class_uid):
+            return SOPClassNotSupportedError(f"no storage class: {sop_class_uid}")
+    if not messages.has_data_set(command):
+        return InvalidInstanceError("the command has no data set", tag="00000800")
+    return None
+
+
 class Reception:
-    """One instance being received: a Part 10 object that grows, header first.
+    """One instance being received: the data set, which will get its header in front.
 
     In memory while it is small; beyond the threshold in a spool on the store's volume. The
     socket is read straight into `space`.
@@ -28,9 +66,9 @@ class Reception:
         Where it goes.
     command
         The C-STORE-RQ.
-    transfer_syntax_uid
-        Of the presentation context it arrives on.
-    source, principal
+    announced
+        What command and presentation context say of it.
+    principal
         Who sends.
     refusal
         Why it is not taken: said once the data set has been read.
@@ -40,30 +78,25 @@ class Reception:
         self,
         archive: Archive,
         command: Command,
-        transfer_syntax_uid: str,
+        announced: Announced,
         *,
-        source: Source,
         principal: Principal,
         refusal: ArchiveError | None = None,
     ) -> None:
         self.command = command
         self._archive = archive
-        self._source = source
+        self._announced = announced
         self._principal = principal
-        self._threshold = archive.config.dimse.spool_threshold_bytes
+        # The header is made of what the first bytes show: they have to be there.
+        self._threshold = HEADROOM + max(
+            archive.config.dimse.spool_threshold_bytes, LOOKED_AT_BYTES
+        )
         self._refusal: ArchiveError | None = None
         self._spool: Spool | None = None
         self._scratch: bytearray | None = None
-        header = build_file_meta(
-            sop_class_uid=messages.text(command, messages.AFFECTED_SOP_CLASS_UID),
-            sop_instance_uid=messages.text(command, messages.AFFECTED_SOP_INSTANCE_UID),
-            transfer_syntax_uid=transfer_syntax_uid,
-            source_ae_title=source.calling_ae_title,
-            receiving_ae_title=source.called_ae_title,
-        )
+        self._odd: tuple[AttributeWarning, ...] = ()
         self._buffer = bytearray(_FIRST_CAPACITY)
-        self._buffer[: len(header)] = header
-        self._size = len(header)
+        self._size = HEADROOM
         if refusal is not None:
             self._refuse(refusal)
         elif not archive.ingest.has_room():
@@ -99,22 +132,25 @@ class Reception:
             logger.warning(
                 "instance.refused",
                 extra={
-                    "sop_instance_uid": messages.text(
-                        self.command, messages.AFFECTED_SOP_INSTANCE_UID
-                    ),
+                    "sop_instance_uid": self._announced.sop_instance_uid,
                     "principal": self._principal.name,
                     "reason": str(error),
                 },
             )
-            return messages.store_response(self.command, statuses(error).store, str(error))
+            return messages.store_response(
+                self.command, statuses(error).store, str(error), offending_elements(error)
+            )
         except Exception:
             logger.exception("instance.failed", extra={"principal": self._principal.name})
             return messages.store_response(self.command, UNEXPECTED, "unexpected failure")
         finally:
             self.discard()
         status = WARNINGS[outcome.warning]
-        comment = outcome.explanation if status != SUCCESS else ""
-        return messages.store_response(self.command, status, comment)
+        if status == SUCCESS:
+            return messages.store_response(self.command, status)
+        return messages.store_response(
+            self.command, status, outcome.explanation, offending_elements(outcome)
+        )
 
     def discard(self) -> None:
         """Leave nothing of it behind; harmless after `finish`."""
@@ -127,22 +163,32 @@ class Reception:
         return self._archive.ingest.store(self._principal, self._incoming())
 
     def _incoming(self) -> Incoming:
-        body: bytearray | Spool = self._buffer
-        if self._spool is not None:
-            body = self._spool
-        else:
-            del self._buffer[self._size :]
+        if self._spool is None:
+            self._put_header()
         return Incoming(
-            body,
-            self._source,
-            sop_class_uid=messages.text(self.command, messages.AFFECTED_SOP_CLASS_UID),
-            sop_instance_uid=messages.text(self.command, messages.AFFECTED_SOP_INSTANCE_UID),
+            self._buffer if self._spool is None else self._spool,
+            self._announced.source,
+            sop_class_uid=self._announced.sop_class_uid,
+            sop_instance_uid=self._announced.sop_instance_uid,
+            in_doubt=self._odd,
         )
+
+    def _put_header(self) -> None:
+        """Make the buffer the object: header and data set, nothing else."""
+        with memoryview(self._buffer) as whole:
+            header, self._odd = header_for(whole[HEADROOM : self._size], self._announced)
+        start = HEADROOM - len(header)
+        self._buffer[start:HEADROOM] = header
+        del self._buffer[self._size :]
+        del self._buffer[:start]  # moves nothing: the array's beginning is a pointer
 
     def _begin_spool(self) -> None:
         try:
+            self._put_header()
             self._spool = self._archive.ingest.new_spool()
-            self._spool.write(memoryview(self._buffer)[: self._size])
+            self._spool.write(self._buffer)
+        except InvalidInstanceError as error:
+            self._refuse(error)
         except Exception as error:  # noqa: BLE001 - told to the sender at the end
             self._refuse(StorageFullError(f"the archive is full: {error}"))
         self._buffer = bytearray()

@@ -277,7 +277,7 @@ class DirectUpperLayer(DULServiceProvider):
             self._fill(self._receiver, size)
             if control & LAST_FRAGMENT:
                 receiver, self._receiver = self._receiver, None
-                self._answer(context_id, receiver.finish())
+                self._answer(context_id, receiver)
         else:
             self._identifier_bytes += size
             if self._identifier_bytes > _LARGEST_IDENTIFIER:
@@ -287,11 +287,14 @@ class DirectUpperLayer(DULServiceProvider):
     def _take_command(self, context_id: int, raw: bytes) -> None:
         command = messages.parse_command(raw)
         self._identifier_bytes = 0
-        has_data = messages.number(command, messages.DATA_SET_TYPE) != messages.NO_DATA_SET
-        if messages.number(command, messages.COMMAND_FIELD) == messages.C_STORE_RQ and has_data:
-            self._receiver = self._begin_store(context_id, command)
-        else:
+        if messages.number(command, messages.COMMAND_FIELD) != messages.C_STORE_RQ:
             self._hand_over(context_id, COMMAND_FRAGMENT | LAST_FRAGMENT, raw)
+            return
+        receiver = self._begin_store(context_id, command)
+        if messages.has_data_set(command):
+            self._receiver = receiver
+        else:
+            self._answer(context_id, receiver)
 
     def _begin_store(self, context_id: int, command: Command) -> Receiver:
         association: Any = self.assoc  # a `dimse.association.ServedAssociation`
@@ -327,9 +330,9 @@ class DirectUpperLayer(DULServiceProvider):
             del self._ahead[:count]
         return count
 
-    def _answer(self, context_id: int, command_set: bytes) -> None:
-        control = COMMAND_FRAGMENT | LAST_FRAGMENT
-        self.send_raw(messages.pdu(context_id, control, command_set))
+    def _answer(self, context_id: int, receiver: Receiver) -> None:
+        association: Any = self.assoc
+        association.answer_store(context_id, receiver)
 
 
 class DirectMessages(DIMSEServiceProvider):

@@ -23,7 +23,7 @@ from archive.dicom.part10 import Buffer, FileMeta
 from archive.dicom.transfer_syntax import TransferSyntax, transfer_syntax
 from archive.dicom.walk import Walk
 from archive.dicom.walker import Walker
-from archive.errors import InvalidInstanceError
+from archive.errors import IdentifierError, InvalidInstanceError
 from archive.identity import MAX_UID_LENGTH, is_uid
 from archive.log import get_logger
 
@@ -146,12 +146,12 @@ def _required_uid(attributes: Attributes, tag: str, name: str) -> str:
     value = values[0] if isinstance(values[0], str) else ""
     if not value:
         missing = "is empty" if tag in attributes else "is missing"
-        raise InvalidInstanceError(
+        raise IdentifierError(
             f"{name} {missing}: without it the instance cannot be filed", tag=tag
         )
     if not is_uid(value):
         shown = value if len(value) <= MAX_UID_LENGTH else f"{value[:MAX_UID_LENGTH]}..."
-        raise InvalidInstanceError(
+        raise IdentifierError(
             f"{name} {shown!r} is not a UID: expected digits and dots, at most "
             f"{MAX_UID_LENGTH} characters (PS3.5 §9.1)",
             tag=tag,

@@ -15,6 +15,7 @@ IMPLEMENTATION_VERSION_NAME: Final = "FILEROOM_0_1"
 
 _PREAMBLE_BYTES: Final = 128
 _PREFIX: Final = b"DICM"
+PREAMBLE: Final = bytes(_PREAMBLE_BYTES) + _PREFIX
 _LONG_VRS: Final = frozenset(
     {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
 )
@@ -186,7 +187,7 @@ def build_file_meta(
         )
     )
     group_length = struct.pack("<HH2sHI", 0x0002, 0x0000, b"UL", 4, len(elements))
-    return bytes(_PREAMBLE_BYTES) + _PREFIX + group_length + elements
+    return PREAMBLE + group_length + elements
 
 
 def _ae_element(element: int, ae_title: str) -> bytes:

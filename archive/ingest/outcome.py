@@ -21,6 +21,7 @@ class Remark(StrEnum):
     NONE = ""
     UID_ELSEWHERE = "sop-uid-elsewhere"
     SOP_CLASS_MISMATCH = "sop-class-mismatch"
+    SOP_INSTANCE_MISMATCH = "sop-instance-mismatch"
     PREAMBLE = "preamble"
     COERCED = "coerced"
     DISCARDED = "discarded"

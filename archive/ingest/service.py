@@ -213,8 +213,8 @@ def _outcome(
     )
     if insertion.kind == "held":
         raise ConflictingInstanceError(
-            f"other content is stored as instance {ref.sop_instance_uid} of the same series; "
-            "the archive keeps showing the first and holds this one aside"
+            "other content has these UIDs: it stays, this one is held aside; instance "
+            f"{ref.sop_instance_uid} of the same series"
         )
     # The single most appropriate code is told (PS3.18 §I.2.1): the first that applies.
     warning, explanation = next(_warnings(incoming, parsed, remarks, insertion))
@@ -241,6 +241,12 @@ def _warnings(
         yield (
             Remark.SOP_CLASS_MISMATCH,
             f"sent as SOP class {claimed}, but the data set says {parsed.sop_class_uid}",
+        )
+    named = incoming.sop_instance_uid
+    if named is not None and named != parsed.sop_instance_uid:
+        yield (
+            Remark.SOP_INSTANCE_MISMATCH,
+            f"kept as the data set says, not as {named or 'a command without a UID'}",
         )
     if remarks.pretence:
         yield (

@@ -116,12 +116,12 @@ def test_duplicates_conflicts_and_refusals_have_their_statuses(dicom):
     assert association.send_c_store(dataset).Status == 0xC001
     dataset.StudyInstanceUID = ""
     refused = association.send_c_store(dataset)
-    assert refused.Status == 0xC000
+    assert refused.Status == 0xA900
     assert "Study Instance UID" in refused.ErrorComment
     dataset = read("CT_small.dcm")
     dataset.SeriesInstanceUID = "1.2.3.4.5"
     elsewhere = association.send_c_store(dataset)
-    assert elsewhere.Status == 0xB001
+    assert elsewhere.Status == 0xB007
     association.release()
     totals = dicom._archive.changes.totals(OPERATOR)
     assert (totals.instances, totals.held, totals.duplicates, totals.elsewhere) == (2, 1, 1, 1)
