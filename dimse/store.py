@@ -4,6 +4,7 @@ from archive.assembly import Archive
 from archive.auth.principal import Principal
 from archive.dicom.beginning import LOOKED_AT_BYTES
 from archive.dicom.instance import AttributeWarning
+from archive.dicom.sop_class import is_storage
 from archive.errors import (
     ArchiveError,
     InvalidInstanceError,
@@ -14,7 +15,7 @@ from archive.ingest.incoming import Incoming, Source, Spool
 from archive.ingest.outcome import Outcome
 from archive.log import get_logger
 from dimse import messages
-from dimse.contexts import is_storage
+
 from dimse.header import HEADROOM, Announced, header_for
 from dimse.messages import Command
 from dimse.status import SUCCESS, UNEXPECTED, WARNINGS, offending_elements, statuses
