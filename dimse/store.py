@@ -15,7 +15,6 @@ from archive.ingest.incoming import Incoming, Source, Spool
 from archive.ingest.outcome import Outcome
 from archive.log import get_logger
 from dimse import messages
-
 from dimse.header import HEADROOM, Announced, header_for
 from dimse.messages import Command
 from dimse.status import SUCCESS, UNEXPECTED, WARNINGS, offending_elements, statuses
