@@ -15,6 +15,7 @@ from typing import Final
 from archive.assembly import Archive, open_archive
 from archive.config import Config
 from archive.log import configure_logging, get_logger
+from dimse.commitment_delivery import deliver_due
 
 logger = get_logger(__name__)
 
@@ -22,7 +23,7 @@ logger = get_logger(__name__)
 # long looks at it.
 Step = Callable[[Archive, threading.Event], None]
 
-STEPS: Final[Mapping[str, Step]] = {}
+STEPS: Final[Mapping[str, Step]] = {"commitment": deliver_due}
 
 _PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 30.0

@@ -2,6 +2,7 @@
 
 import typer
 
+from archive.cli.commitments import commitments
 from archive.cli.demo import demo
 from archive.cli.doctor import doctor
 from archive.cli.exporting import export
@@ -37,6 +38,7 @@ app.command()(restore)
 app.command()(purge)
 app.command()(doctor)
 app.command()(demo)
+app.add_typer(commitments)
 app.add_typer(peer)
 app.add_typer(viewer)
 

@@ -6,7 +6,7 @@ is one conditional UPDATE, so that what a killed process was at is simply done a
 """
 
 import logging
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from dataclasses import replace
 from typing import Any, Final
 
@@ -49,6 +49,8 @@ LEASE_S: Final = 30.0
 # Attempts to check while the store does not answer, after which that is the outcome.
 _CHECKS: Final = 5
 _LONGEST_PAUSE_S: Final = 6 * 3600.0
+# To look whether a peer is known by now costs nothing.
+_LONGEST_UNADDRESSED_S: Final = 600.0
 _MOST_REFERENCES: Final = 200_000
 _SECOND: Final = 1_000_000
 _DAY: Final = 86_400 * _SECOND
@@ -125,12 +127,18 @@ class CommitmentService:
         return None if row is None else commitment_of(row, owner)
 
     def claim_due(
-        self, principal: Principal, *, owner: str, limit: int, lease_s: float = LEASE_S
+        self, principal: Principal, *, owner: str, limit: int, without: Iterable[str] = ()
     ) -> list[Commitment]:
-        """Take requests that are due and that nobody works on, the longest due first."""
+        """Take requests that are due and that nobody works on, the longest due first.
+
+        Parameters
+        ----------
+        without
+            AE titles whose requests are left.
+        """
         _require_admin(principal)
         with storage_translated():
-            rows = self._table.claim_due(_lease(owner, lease_s), limit)
+            rows = self._table.claim_due(_lease(owner, LEASE_S), limit, without=without)
         return [commitment_of(row, owner) for row in rows]
 
     def hold(self, commitment: Commitment, *, lease_s: float = LEASE_S) -> bool:
@@ -199,7 +207,8 @@ class CommitmentService:
             self._finish(commitment, FAILED, status=None, reason=reason)
             logger.error("commitment.failed", extra=_named(commitment) | {"reason": reason})
             return
-        pause_s = min(self._settings.retry_s * 2**commitment.attempts, _LONGEST_PAUSE_S)
+        longest_s = _LONGEST_PAUSE_S if addressed else _LONGEST_UNADDRESSED_S
+        pause_s = min(self._settings.retry_s * 2 ** min(commitment.attempts, 30), longest_s)
         state = ACCEPTED if commitment.checked_at is None else CHECKED
         self._change(
             commitment,

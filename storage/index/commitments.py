@@ -5,7 +5,7 @@ under a lease that it took with one conditional UPDATE and renews; what a proces
 at is free for others when its lease runs out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -142,13 +142,22 @@ class CommitmentTable:
                     return _one(connection, key) if key else None
         return None
 
-    def claim_due(self, lease: Lease, limit: int) -> list[CommitmentRow]:
-        """Take up to ``limit`` requests that are due and free; the longest due come first."""
+    def claim_due(
+        self, lease: Lease, limit: int, *, without: Iterable[str] = ()
+    ) -> list[CommitmentRow]:
+        """Take up to ``limit`` requests that are due and free; the longest due come first.
+
+        Parameters
+        ----------
+        without
+            AE titles whose requests are left.
+        """
         now = clock.now_us()
         free = and_(
             commitment.c.state.in_(OPEN),
             commitment.c.due_at <= now,
             commitment.c.lease_until <= now,
+            commitment.c.ae_title.not_in(sorted(without)),
         )
         due = (
             select(commitment.c.id)

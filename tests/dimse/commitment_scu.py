@@ -6,7 +6,7 @@ import threading
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
-from pynetdicom import AE, build_role, evt
+from pynetdicom import AE, evt
 from pynetdicom.presentation import build_context
 
 from tests.conftest import wait_until
@@ -79,12 +79,12 @@ def ask(association, asked, action=1, sop_class=PUSH, instance=INSTANCE, **more)
 
 @contextlib.contextmanager
 def listening(port, reports, *, title="MODALITY", role=True):
-    """An SCU that listens: it takes associations on which the archive is the SCP."""
+    """An SCU that listens, and lets who calls be the SCP, or does not, or does not say."""
     entity = AE(title)
-    if role:
-        entity.add_supported_context(PUSH, scu_role=False, scp_role=True)
-    else:
+    if role is None:
         entity.add_supported_context(PUSH)
+    else:
+        entity.add_supported_context(PUSH, scu_role=not role, scp_role=role)
     server = entity.start_server(
         ("127.0.0.1", port), block=False, evt_handlers=reports.handlers
     )
@@ -106,6 +106,3 @@ def wait_for_state(archive, uid, state):
         return found[0] if found else None
 
     return wait_until(there, 30, f"state {state}")
-
-
-__all__ = ["build_role"]
