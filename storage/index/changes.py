@@ -7,18 +7,19 @@ from typing import Final
 from sqlalchemy import ColumnElement, Connection, Table, bindparam, insert, select, true, update
 
 from storage.index import clock
+from storage.index.prepared import Prepared
 from storage.index.rows import ChangeRow
 from storage.index.scope import Scope
 from storage.index.tables import change, counter
 
 # Built once: building a statement costs SQLAlchemy more than running it costs SQLite.
-_RESERVE: Final = (
+_RESERVE: Final = Prepared(
     update(counter)
     .where(counter.c.name == "change")
     .values(value=counter.c.value + bindparam("count"))
     .returning(counter.c.value)
 )
-_APPEND: Final = insert(change)
+_APPEND: Final = Prepared(insert(change))
 _COUNT: Final = select(counter.c.value).where(counter.c.name == "change")
 
 
@@ -45,7 +46,7 @@ def reserve(connection: Connection, count: int) -> int:
     This is the lock that makes look-then-insert safe on PostgreSQL; SQLite has one writer
     anyway. It comes first in every transaction that changes instances.
     """
-    last: int = connection.execute(_RESERVE, {"count": count}).scalar_one()
+    last: int = _RESERVE.value(connection, {"count": count})
     return last - count + 1
 
 
@@ -60,7 +61,7 @@ def append(connection: Connection, first: int, changes: Sequence[Change], at_us:
             }
             for position, row in enumerate(changes)
         ]
-        connection.execute(_APPEND, rows)
+        _APPEND.run(connection, rows)
 
 
 def in_scope(table: Table, scope: Scope) -> ColumnElement[bool]:

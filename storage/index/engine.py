@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from storage.errors import IndexBusyError, IndexUnavailableError
@@ -106,7 +106,7 @@ class IndexEngine:
             If the database does not answer.
         """
         with (
-            _translated(),
+            self._translated(),
             self._engine.connect() as connection,
             self._interruptible(connection),
         ):
@@ -131,7 +131,7 @@ class IndexEngine:
         IndexUnavailableError
             If the database does not answer.
         """
-        with _translated(), self._engine.connect() as connection:
+        with self._translated(), self._engine.connect() as connection:
             connection.execution_options(**{_WRITING: True})
             with connection.begin():
                 yield connection
@@ -139,7 +139,7 @@ class IndexEngine:
     def checkpoint(self) -> None:
         """Fold SQLite's write-ahead log into the database; nothing on PostgreSQL."""
         if self.is_sqlite:
-            with _translated(), self._engine.connect() as connection:
+            with self._translated(), self._engine.connect() as connection:
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
 
     def close(self) -> None:
@@ -151,6 +151,24 @@ class IndexEngine:
             return contextlib.nullcontext()
         driver: Any = connection.connection.driver_connection
         return self._stop.interrupting(driver.interrupt if self.is_sqlite else driver.cancel)
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Translate what SQLAlchemy raises, and the driver itself (see `prepared`)."""
+        driver: Any = self._engine.dialect.dbapi
+        try:
+            yield
+        except PoolTimeoutError as error:
+            raise IndexBusyError("every connection to the index is in use") from error
+        except (DBAPIError, driver.Error) as error:
+            cause = error.orig if isinstance(error, DBAPIError) else error
+            said = str(cause)
+            if any(word in said for word in _TOOK_TOO_LONG):
+                raise IndexBusyError(f"the index took too long: {said}") from error
+            lost = isinstance(error, DBAPIError) and error.connection_invalidated
+            if isinstance(cause, driver.OperationalError) or lost:
+                raise IndexUnavailableError(f"the index does not answer: {said}") from error
+            raise
 
     def _sqlite(self, pool_size: int) -> Engine:
         if self.url.database:
@@ -186,7 +204,8 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     # A writer takes the lock at once: upgrading a read transaction can fail half way.
     writing = connection.get_execution_options().get(_WRITING, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+    driver: Any = connection.connection.driver_connection
+    driver.execute("BEGIN IMMEDIATE" if writing else "BEGIN")
 
 
 @contextlib.contextmanager
@@ -198,18 +217,3 @@ def _deadline(connection: Connection, timeout_s: float) -> Iterator[None]:
         yield
     finally:
         driver.set_progress_handler(None, 0)
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except PoolTimeoutError as error:
-        raise IndexBusyError("every connection to the index is in use") from error
-    except DBAPIError as error:
-        cause = str(error.orig)
-        if any(word in cause for word in _TOOK_TOO_LONG):
-            raise IndexBusyError(f"the index took too long: {cause}") from error
-        if isinstance(error, OperationalError) or error.connection_invalidated:
-            raise IndexUnavailableError(f"the index does not answer: {cause}") from error
-        raise

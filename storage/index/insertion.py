@@ -10,6 +10,7 @@ from storage.index import changes, clock
 from storage.index.changes import Change
 from storage.index.engine import IndexEngine
 from storage.index.parents import ParentCache, Parents
+from storage.index.prepared import Prepared
 from storage.index.rows import Insertion, InstanceRow, NewInstance
 from storage.index.tables import instance, instance_detail, series, study
 from storage.index.terms import TermWriter
@@ -26,26 +27,24 @@ _PLAIN_COLUMNS = tuple(
 
 
 # Built once: building a statement costs SQLAlchemy more than running it costs SQLite.
-_VERSIONS: Final = (
+_VERSIONS: Final = Prepared(
     select(
-        instance.c.id,
         instance.c.sop_instance_uid,
+        study.c.study_instance_uid,
+        series.c.series_instance_uid,
         instance.c.version,
         instance.c.digest,
         instance.c.transfer_syntax_uid,
         instance.c.state,
-        study.c.study_instance_uid,
-        series.c.series_instance_uid,
+        instance.c.id,
     )
     .join(series, series.c.id == instance.c.series_fk)
     .join(study, study.c.id == instance.c.study_fk)
     .where(instance.c.sop_instance_uid.in_(bindparam("uids", expanding=True)))
     .order_by(instance.c.id)
 )
-_INSERT_INSTANCES: Final = insert(instance).returning(
-    instance.c.id, sort_by_parameter_order=True
-)
-_INSERT_DETAILS: Final = insert(instance_detail)
+_INSERT_INSTANCES: Final = Prepared(insert(instance).returning(instance.c.id))
+_INSERT_DETAILS: Final = Prepared(insert(instance_detail))
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,17 +275,8 @@ def _find_versions(
 ) -> dict[str, list[_Version]]:
     uids = [new.instance.sop_instance_uid for new in batch]
     found: dict[str, list[_Version]] = {uid: [] for uid in uids}
-    for row in connection.execute(_VERSIONS, {"uids": uids}):
-        found[row.sop_instance_uid].append(
-            _Version(
-                place=(row.study_instance_uid, row.series_instance_uid),
-                version=row.version,
-                digest=row.digest,
-                transfer_syntax_uid=row.transfer_syntax_uid,
-                state=row.state,
-                instance_id=row.id,
-            )
-        )
+    for uid, of_study, of_series, *rest in _VERSIONS.rows(connection, {"uids": uids}):
+        found[uid].append(_Version((of_study, of_series), *rest))
     return found
 
 
@@ -308,9 +298,9 @@ def _write(
             [{"key": key} for key in decisions.duplicated],
         )
     if decisions.rows:
-        keys = connection.execute(_INSERT_INSTANCES, decisions.rows).scalars()
-        connection.execute(
-            _INSERT_DETAILS,
+        keys = _INSERT_INSTANCES.keys(connection, decisions.rows)
+        _INSERT_DETAILS.run(
+            connection,
             [
                 {
                     "instance_fk": key,

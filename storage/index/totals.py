@@ -3,29 +3,43 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
+from sqlalchemy import Connection, bindparam, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from storage.index.prepared import Prepared
 from storage.index.tables import instance, series, study, study_modality
 
 RELEASED = "released"
-_StudyLists = Row[Any, Any, Any, Any, Any]
+
+
+class _StudyLists(NamedTuple):
+    """What a study's row says before a batch."""
+
+    id: int
+    study_date: str
+    modalities: str
+    sop_classes: str
+    number_of_instances: int
 
 
 # Built once: building a statement costs SQLAlchemy more than running it costs SQLite.
-_STUDY_LISTS: Final = select(
-    study.c.id,
-    study.c.study_date,
-    study.c.modalities,
-    study.c.sop_classes,
-    study.c.number_of_instances,
-).where(study.c.id.in_(bindparam("keys", expanding=True)))
-_EMPTY_SERIES: Final = select(series.c.id).where(
-    series.c.id.in_(bindparam("keys", expanding=True)), series.c.number_of_instances == 0
+_STUDY_LISTS: Final = Prepared(
+    select(
+        study.c.id,
+        study.c.study_date,
+        study.c.modalities,
+        study.c.sop_classes,
+        study.c.number_of_instances,
+    ).where(study.c.id.in_(bindparam("keys", expanding=True)))
 )
-_GROW_STUDY: Final = (
+_EMPTY_SERIES: Final = Prepared(
+    select(series.c.id).where(
+        series.c.id.in_(bindparam("keys", expanding=True)), series.c.number_of_instances == 0
+    )
+)
+_GROW_STUDY: Final = Prepared(
     update(study)
     .where(study.c.id == bindparam("key"))
     .values(
@@ -38,7 +52,7 @@ _GROW_STUDY: Final = (
         change=bindparam("last"),
     )
 )
-_GROW_SERIES: Final = (
+_GROW_SERIES: Final = Prepared(
     update(series)
     .where(series.c.id == bindparam("key"))
     .values(
@@ -99,14 +113,12 @@ class Growth:
         """
         if not self._studies:
             return set(), set()
-        known = {
-            row.id: row
-            for row in connection.execute(_STUDY_LISTS, {"keys": list(self._studies)})
-        }
+        rows = _STUDY_LISTS.rows(connection, {"keys": list(self._studies)})
+        known = {row[0]: _StudyLists(*row) for row in rows}
         of_series = [key for growth in self._studies.values() for key in growth.series]
-        was_empty = set(connection.execute(_EMPTY_SERIES, {"keys": of_series}).scalars())
-        connection.execute(
-            _GROW_STUDY,
+        was_empty = {key for (key,) in _EMPTY_SERIES.rows(connection, {"keys": of_series})}
+        _GROW_STUDY.run(
+            connection,
             [
                 _gain(known[key], growth, was_empty, at_us=at_us)
                 for key, growth in self._studies.items()
@@ -115,8 +127,8 @@ class Growth:
         for key, growth in self._studies.items():
             new = growth.modalities - set(known[key].modalities.split("\\"))
             _add_modalities(connection, key, known[key].study_date, new)
-        connection.execute(
-            _GROW_SERIES,
+        _GROW_SERIES.run(
+            connection,
             [
                 {
                     "key": key,
