@@ -5,7 +5,8 @@ from typing import Any
 
 from archive.dicom.frame_table import FrameTable
 
-Attributes = dict[str, dict[str, Any]]
+Attribute = dict[str, Any]
+Attributes = dict[str, Attribute]
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ class DataSetReader:
         self._tag_and_length = struct.Struct(self._order + "HHI")
         self._length = struct.Struct(self._order + "I")
         self._warnings: list[AttributeWarning] = []
+        self._warned = 0
 
     def _look_at_encoding(self, start: int) -> bool:
         if start + 8 > len(self._buffer):
@@ -162,6 +163,7 @@ class DataSetReader:
     # -- faults ----------------------------------------------------------------------------
 
     def _warn(self, tag: str, message: str) -> None:
+        self._warned += 1
         if len(self._warnings) < _MOST_WARNINGS:
             self._warnings.append(AttributeWarning(tag, message))
 

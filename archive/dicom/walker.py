@@ -11,6 +11,7 @@ from typing import Any, Final
 from archive.dicom.charset import decoder, is_known
 from archive.dicom.dictionary import PLAIN_VRS, public_vr, tag_name
 from archive.dicom.instance import Attributes, BulkValue
+from archive.dicom.memory import LONGEST_ELEMENT, Memory, memory_of
 from archive.dicom.part10 import Buffer
 from archive.dicom.reader import DEEPEST, ITEM, ITEM_END, SEQUENCE_END, DataSetReader, Element
 from archive.dicom.scope import ALWAYS_BULK, PIXEL_TAGS, UNDEFINED, Scope
@@ -29,6 +30,8 @@ from archive.errors import InvalidInstanceError
 INLINE_BYTES: Final = 1024
 # Longer values of any kind are left out of the JSON: a hostile one must not swell the index.
 _LONGEST_VALUE_BYTES: Final = 64 * 1024
+
+_LONGEST_REMEMBERED: Final = LONGEST_ELEMENT - 8
 
 _CHARACTER_SET: Final = 0x00080005
 _PIXEL_REPRESENTATION: Final = 0x00280103
@@ -127,11 +130,19 @@ class Walker(DataSetReader):
             Where the next element begins, and the tag of the last one taken.
         """
         buffer, unpack = self._buffer, self._tag_and_vr.unpack_from
+        memory = self._memory(scope)
+        known = memory.elements
         while position + 8 <= end:
             group, number, raw_vr, length = unpack(buffer, position)
-            vr = PLAIN_VRS.get(raw_vr)
             tag = group << 16 | number
             after = position + 8 + length
+            if length <= _LONGEST_REMEMBERED and tag > last and after <= end:
+                element = known.get(bytes(buffer[position:after]))
+                if element is not None:
+                    into[element[0]] = element[1]
+                    last, position = tag, after
+                    continue
+            vr = PLAIN_VRS.get(raw_vr)
             if (
                 vr is None
                 or tag <= last
@@ -146,9 +157,11 @@ class Walker(DataSetReader):
             if length:
                 raw = bytes(buffer[position + 8 : after])
                 values, whole = self._converted(raw, vr, scope)
+                into[key] = {"vr": vr, "Value": values} if values else {"vr": vr}
                 if not whole:
                     self._warn(key, f"its value is not as VR {vr} demands")
-                into[key] = {"vr": vr, "Value": values} if values else {"vr": vr}
+                elif length <= _LONGEST_REMEMBERED and (vr not in TEXT_VRS or _plain(raw)):
+                    memory.keep(bytes(buffer[position:after]), key, into[key])
             else:
                 into[key] = {"vr": vr}
             last = tag
@@ -158,8 +171,29 @@ class Walker(DataSetReader):
     def _sorted(self, attributes: Attributes, ordered: bool) -> Attributes:
         return attributes if ordered else dict(sorted(attributes.items()))
 
+    def _memory(self, scope: Scope) -> Memory:
+        return memory_of(scope.decode, self._order, scope.implicit, scope.signed)
+
     def _take(self, element: Element, end: int, scope: Scope, into: Attributes) -> int:
         """Put one element's JSON into ``into``; return where the next one begins."""
+        if element.vr != "SQ" or scope.path:
+            return self._take_anew(element, end, scope, into)
+        # Sequences are most of the work, and the same from slice to slice.
+        memory = self._memory(scope)
+        known = memory.sequence(element.tag, self._buffer, element.at)
+        if known is not None:
+            length, into[f"{element.tag:08X}"] = known
+            return element.at + length
+        mark = len(self._bulk), self._warned
+        beyond, self._has_text_beyond_ascii = self._has_text_beyond_ascii, False
+        after = self._take_anew(element, end, scope, into)
+        if mark == (len(self._bulk), self._warned) and not self._has_text_beyond_ascii:
+            raw = bytes(self._buffer[element.at : after])
+            memory.keep_sequence(element.tag, raw, into[f"{element.tag:08X}"])
+        self._has_text_beyond_ascii |= beyond
+        return after
+
+    def _take_anew(self, element: Element, end: int, scope: Scope, into: Attributes) -> int:
         tag, vr, length = element.tag, element.vr, element.length
         if tag >> 16 == 0xFFFE:
             raise InvalidInstanceError(
@@ -313,7 +347,7 @@ class Walker(DataSetReader):
             values, whole = name_values(raw, scope.decode)
         else:
             values, whole = text_values(raw, vr, scope.decode)
-        if vr in TEXT_VRS and not (raw.isascii() and b"\x1b" not in raw):
+        if vr in TEXT_VRS and not _plain(raw):
             self._has_text_beyond_ascii = True
         return values, whole
 
@@ -338,3 +372,7 @@ class Walker(DataSetReader):
         path = f"{scope.path}{element.tag:08X}"
         self._bulk.append(BulkValue(path, element.vr, element.value_at, length))
         into[f"{element.tag:08X}"] = {"vr": element.vr, "BulkDataURI": f"bulkdata/{path}"}
+
+
+def _plain(raw: bytes) -> bool:
+    return raw.isascii() and b"\x1b" not in raw

@@ -50,7 +50,8 @@ def _terms(attributes: Attributes, before: Attributes, known: Terms) -> Terms:
     for tag, element in attributes.items():
         if "Value" not in element or (tag in COLUMN_TAGS and element["vr"] != "PN"):
             continue
-        if before.get(tag) == element:
+        same = before.get(tag)
+        if same is element or same == element:
             pairs = known.get(tag, ())
         else:
             pairs = tuple(dict.fromkeys(_pairs(tag, element, 0)))
