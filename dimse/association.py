@@ -35,6 +35,7 @@ from dimse.messages import Command
 from dimse.negotiation import QueryOptions
 from dimse.peers import Caller
 from dimse.presence import Presence
+from dimse.proposal import TolerantDecoding
 from dimse.status import statuses
 from dimse.stock import Received, StockMessages
 from dimse.store import Reception, announced, unacceptable
@@ -51,7 +52,7 @@ _SERVICES: Final[dict[type, Service]] = {
     N_ACTION: Service.COMMIT,
 }
 
-# Storage is accepted for every class, known or private (`dimse.contexts`).
+# Contexts are answered by `dimse.contexts.negotiate`, which takes the place of this way of its.
 _config.UNRESTRICTED_STORAGE_SERVICE = True
 # Its own handlers would log every PDU, and patients' names with them.
 _config.LOG_HANDLER_LEVEL = "none"
@@ -73,6 +74,7 @@ class ServedAssociation(Association):
     def __init__(self, ae: Any, archive: Archive, presence: Presence | None = None) -> None:  # noqa: ANN401 - untyped
         super().__init__(ae, "acceptor")
         self.acse = AdmittingACSE(self)
+        self.dul = TolerantDecoding(self)
         self.dimse = StockMessages(self)
         self.archive = archive
         self.peers = archive.peers

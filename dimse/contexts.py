@@ -3,14 +3,10 @@
 from typing import Any, Final
 
 from pynetdicom import acse
-from pynetdicom.presentation import (
-    PresentationContext,
-    build_context,
-    negotiate_as_acceptor,
-    negotiate_unrestricted,
-)
+from pynetdicom.presentation import PresentationContext, build_context, negotiate_as_acceptor
 
 from archive.dicom.sop_class import is_storage
+from archive.dicom.transfer_syntax import is_transfer_syntax
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
 STORAGE_COMMITMENT: Final = "1.2.840.10008.1.20.1"
@@ -59,12 +55,7 @@ IDENTIFIER_SYNTAXES: Final = (
 
 
 def service_contexts() -> list[PresentationContext]:
-    """Return the contexts of every service but storage.
-
-    Storage needs none: every class that `is_storage`, standard or private, is accepted in the
-    first transfer syntax that is proposed, whichever that is, because what arrives is kept as
-    it arrives.
-    """
+    """Return the contexts of every service but storage, which has one for each proposal."""
     return [
         build_context(uid, list(IDENTIFIER_SYNTAXES))
         for uid in (VERIFICATION, *sorted(FIND_CLASSES), *sorted(RETRIEVE_CLASSES))
@@ -82,16 +73,28 @@ def negotiate(proposed: list[Any], supported: list[Any], roles: Any = None) -> A
     """Answer the contexts of a request: storage in any syntax, the services, nothing else.
 
     pynetdicom takes whatever its tables have no name for, a worklist query included, for
-    storage; it would be accepted here, and never served.
+    storage; it would be accepted here, and never served. Each proposal holds one transfer
+    syntax by now (`dimse.proposal`).
     """
-    storage = [context for context in proposed if is_storage(str(context.abstract_syntax))]
-    others = [context for context in proposed if context not in storage]
-    contexts, answered = negotiate_unrestricted(storage, supported, roles)
-    further, more = negotiate_as_acceptor(others, supported, roles)
-    return (
-        sorted([*contexts, *further], key=lambda context: int(context.context_id or 0)),
-        [*answered, *more],
-    )
+    return negotiate_as_acceptor(proposed, [*supported, *_storage(proposed)], roles)
+
+
+def _storage(proposed: list[Any]) -> list[PresentationContext]:
+    """Return a context for each storage class that is proposed, known or private."""
+    syntaxes: dict[str, set[str]] = {}
+    for context in proposed:
+        uid = str(context.abstract_syntax)
+        if is_storage(uid):
+            acceptable = {str(s) for s in context.transfer_syntax if is_transfer_syntax(str(s))}
+            syntaxes.setdefault(uid, set()).update(acceptable)
+    contexts = []
+    for uid, acceptable in syntaxes.items():
+        # Without one the class is supported all the same: result 4, not 3.
+        context = build_context(uid, sorted(acceptable) or [IMPLICIT_LITTLE_ENDIAN])
+        # Either role may be asked for: of C-GET the peer is the SCP (PS3.7 §D.3.3.4).
+        context.scu_role = context.scp_role = True
+        contexts.append(context)
+    return contexts
 
 
 # The name by which pynetdicom's association control finds its own.

@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 
 from pynetdicom import evt
 from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dul import _PDU_TYPES, DULServiceProvider
+from pynetdicom.dul import _PDU_TYPES
 from pynetdicom.fsm import InvalidEventError
 from pynetdicom.pdu_primitives import A_ABORT, A_ASSOCIATE, A_P_ABORT, A_RELEASE, P_DATA
 
@@ -23,6 +23,7 @@ from archive.errors import InvalidRequestError
 from archive.log import get_logger
 from dimse import messages
 from dimse.messages import COMMAND_FRAGMENT, LAST_FRAGMENT, Command
+from dimse.proposal import TolerantDecoding
 
 logger = get_logger(__name__)
 
@@ -60,7 +61,7 @@ class _InvalidPDUError(Exception):
     """The peer sent what PS3.8 does not allow."""
 
 
-class DirectUpperLayer(DULServiceProvider):
+class DirectUpperLayer(TolerantDecoding):
     """pynetdicom's upper layer service, driven by whoever waits for something.
 
     Parameters

@@ -4,6 +4,8 @@
 from dataclasses import dataclass
 from typing import Final
 
+from pydicom._uid_dict import UID_dictionary
+
 
 @dataclass(frozen=True, slots=True)
 class TransferSyntax:
@@ -154,3 +156,9 @@ def transfer_syntax(uid: str) -> TransferSyntax:
     if known is not None:
         return known
     return TransferSyntax(uid, f"Unknown ({uid})", encapsulated=True, lossless=False)
+
+
+def is_transfer_syntax(uid: str) -> bool:
+    """Tell whether a UID may be a transfer syntax: a private one, or one of the standard's."""
+    known = UID_dictionary.get(uid)
+    return known is None or known[1] == "Transfer Syntax"

@@ -79,10 +79,10 @@ class RawSender:
         if kind == 2:
             answer = A_ASSOCIATE_AC()
             answer.decode(body)
-            self.answers = [
+            self.answers = sorted(
                 (one.context_id, one.result_reason, str(one.transfer_syntax or ""))
                 for one in answer.presentation_context
-            ]
+            )
 
     def __enter__(self) -> "RawSender":
         return self
