@@ -186,7 +186,10 @@ class DimseSection(_Section):
     """Associations served at once, by all workers together."""
 
     network_timeout_s: float = Field(default=60.0, gt=0)
-    """Seconds without a byte after which an association is aborted."""
+    """Seconds within which a PDU once begun must be whole, and the peer take what is sent."""
+
+    idle_timeout_s: float = Field(default=300.0, gt=0)
+    """Seconds that an association may rest between messages before it is aborted."""
 
     association_timeout_s: float = Field(default=30.0, gt=0)
     """Seconds that negotiation and release may take (ARTIM)."""

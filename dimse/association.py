@@ -1,7 +1,6 @@
 """One association as the acceptor serves it: messages to services, on either engine."""
 
 import socket
-import threading
 from typing import Any, Final
 
 from pynetdicom import _config
@@ -31,15 +30,15 @@ from dimse.admission import (
     too_many,
 )
 from dimse.commitment_reports import AssociationReports
+from dimse.message_service import ServedMessages
 from dimse.messages import Command
 from dimse.negotiation import QueryOptions
 from dimse.peers import Caller
 from dimse.presence import Presence
-from dimse.proposal import TolerantDecoding
 from dimse.status import statuses
 from dimse.stock import Received, StockMessages
 from dimse.store import Reception, announced, unacceptable
-from dimse.upper_layer import DirectMessages, DirectUpperLayer
+from dimse.upper_layer import ServedUpperLayer, StockUpperLayer
 
 logger = get_logger(__name__)
 
@@ -73,9 +72,12 @@ class ServedAssociation(Association):
 
     def __init__(self, ae: Any, archive: Archive, presence: Presence | None = None) -> None:  # noqa: ANN401 - untyped
         super().__init__(ae, "acceptor")
+        self.dul: ServedUpperLayer
+        self.dimse: ServedMessages
+        self._set_engine()
+        # Their timers are the upper layer's, which is another one now.
+        self.acse_timeout, self.network_timeout = ae.acse_timeout, ae.network_timeout
         self.acse = AdmittingACSE(self)
-        self.dul = TolerantDecoding(self)
-        self.dimse = StockMessages(self)
         self.archive = archive
         self.peers = archive.peers
         self.connection: socket.socket | None = None
@@ -87,6 +89,10 @@ class ServedAssociation(Association):
         self.reports = AssociationReports(self)
         self._presence = presence
         self._slot: int | None = None
+
+    def _set_engine(self) -> None:
+        self.dul = StockUpperLayer(self)
+        self.dimse = StockMessages(self)
 
     @property
     def calling_ae_title(self) -> str:
@@ -164,7 +170,7 @@ class ServedAssociation(Association):
         except Exception:
             logger.exception("association.failed", extra=self._named())
         finally:
-            self._close()
+            self._end()
             self.reports.leave()
             if self._slot is not None and self._presence is not None:
                 self._presence.leave(self._slot)
@@ -176,10 +182,7 @@ class ServedAssociation(Association):
 
     def send_pdus(self, data: bytes) -> None:
         """Write PDUs that are framed already; raises OSError when the peer is gone."""
-        connection = self.dul.socket.socket if self.dul.socket else None
-        if connection is None:
-            raise ConnectionResetError("the connection is closed")
-        connection.sendall(data)
+        self.dul.send_raw(data)
 
     def cancelled(self) -> set[int]:
         """Return the message IDs that the peer has asked to cancel (PS3.7 §9.3.2.3)."""
@@ -188,11 +191,11 @@ class ServedAssociation(Association):
     @property
     def is_between_messages(self) -> bool:
         """Whether the peer is not in the middle of sending something."""
-        return self.dimse.message is None and self.dimse.msg_queue.empty()
+        return not self.dul.is_receiving and not self.dimse.has_waiting
 
     def keep_alive(self) -> None:
         """Note that the peer is silent because it waits for us."""
-        self.dul._idle_timer.restart()  # noqa: SLF001 - it has no other door
+        self.dul.active()
 
     def begin_store(self, context_id: int, command: Command) -> Reception | None:
         """Begin to receive an instance; None if its context was not accepted."""
@@ -223,20 +226,17 @@ class ServedAssociation(Association):
     def _serve_request(self, msg: Any, context_id: int) -> None:  # noqa: ANN401 - a primitive
         if self._sent_release:
             return
-        if isinstance(msg, N_EVENT_REPORT) and threading.current_thread() is not self:
-            # pynetdicom serves this one on a thread of its own.
-            self.dimse.msg_queue.put((context_id, msg))
-            return
         if isinstance(msg, N_EVENT_REPORT) and msg.MessageIDBeingRespondedTo is not None:
             self.reports.answered(msg)
             return
         context = self._accepted_cx.get(context_id)
-        if context is None or not (msg.is_valid_request or commitment.is_answerable(msg)):
+        is_answer = msg.MessageIDBeingRespondedTo is not None
+        is_request = msg.is_valid_request or commitment.is_answerable(msg)
+        if context is None or is_answer or not is_request:
             logger.warning("association.unexpected-message", extra=self._named())
             self.abort()
             return
-        self.dimse.cancel_req = {}
-        self._is_paused = True
+        self.dimse.serving = self._is_paused = True
         try:
             self._dispatch(msg, context, context_id)
         except (OSError, EOFError):
@@ -245,8 +245,9 @@ class ServedAssociation(Association):
             logger.exception("association.service-failed", extra=self._named())
             self.abort()
         finally:
-            self._is_paused = False
-            self.dimse.cancel_req = {}
+            self.dimse.serving = self._is_paused = False
+            self.dimse.served(msg.MessageID)
+            self.dul.active()  # a long operation was no silence of the peer's
 
     def _not_permitted(self, service: Service) -> ForbiddenError:
         return ForbiddenError(
@@ -289,12 +290,15 @@ class ServedAssociation(Association):
             case _:
                 self.abort()
 
-    def _close(self) -> None:
-        if isinstance(self.dimse, StockMessages):
+    def _end(self) -> None:
+        """Wait until the peer has closed the connection, or ARTIM for it (Sta13); close it."""
+        try:
+            self.kill()
+        finally:
+            self.dul.discard()
             self.dimse.discard()
-        # pynetdicom leaves the socket open when the peer has closed its side first.
-        if self.connection is not None:
-            self.connection.close()
+            if self.connection is not None:
+                self.connection.close()
 
     def _named(self) -> dict[str, object]:
         return {
@@ -302,60 +306,3 @@ class ServedAssociation(Association):
             "calling_ae_title": self.calling_ae_title,
             "remote": str(self.requestor.address),
         }
-
-
-class DirectAssociation(ServedAssociation):
-    """The same on the direct engine: this thread reads the socket itself."""
-
-    def __init__(self, ae: Any, archive: Archive, presence: Presence | None = None) -> None:  # noqa: ANN401 - untyped
-        super().__init__(ae, archive, presence)
-        self._layer = DirectUpperLayer(self)
-        self.dul = self._layer
-        self.dimse = DirectMessages(self)
-        self.acse_timeout = ae.acse_timeout
-        self.network_timeout = ae.network_timeout
-
-    def cancelled(self) -> set[int]:
-        """Look for a C-CANCEL that has arrived, without waiting for one."""
-        self._layer.pump(0)
-        return super().cancelled()
-
-    def _run_reactor(self) -> None:
-        self._is_paused = False
-        while not self._kill:
-            context_id, msg = self.dimse.get_msg(block=False)
-            if msg is not None and context_id is not None:
-                self._serve_request(msg, context_id)
-            elif self._ended():
-                return
-            else:
-                self._layer.pump(self.reports.work())
-
-    @property
-    def is_between_messages(self) -> bool:
-        """Whether the peer is not in the middle of sending something."""
-        return super().is_between_messages and not self._layer.is_receiving
-
-    def _ended(self) -> bool:
-        """Answer a release or an abort, or abort an association that is silent too long."""
-        if self.is_established and self.acse.is_release_requested():
-            self.acse.send_release(is_response=True)
-            self.is_released = True
-            self.is_established = False
-        elif self.acse.is_aborted():
-            self.dul.receive_pdu(wait=False)
-            self.is_aborted = True
-            self.is_established = False
-        elif not self.dul.is_alive():
-            pass
-        elif self.dul.idle_timer_expired():
-            logger.warning("association.silent", extra=self._named())
-            self.abort()
-        else:
-            return False
-        self.kill()
-        return True
-
-    def _close(self) -> None:
-        self._layer.discard()
-        super()._close()

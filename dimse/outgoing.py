@@ -58,7 +58,7 @@ class Outgoing:
         """
         if not self.association.is_established or self.association.acse.is_aborted():
             raise ConnectionAbortedError("the peer has ended the association")
-        self.association.connection.sendall(data)
+        self.association.dul.send_raw(data)
 
     def release(self) -> None:
         """Release the association (PS3.8 §7.2), or at least end it."""

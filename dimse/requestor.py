@@ -9,14 +9,17 @@ from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext, build_context
-from pynetdicom.transport import T_CONNECT, AddressInformation, AssociationSocket
+from pynetdicom.transport import T_CONNECT, AddressInformation
 
 from archive.config import Config, Peer
 from archive.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from archive.errors import PeerError
+from dimse.connection import Connection
 from dimse.dialing import place
+from dimse.direct_layer import DirectUpperLayer
+from dimse.message_service import DirectMessages, ServedMessages
 from dimse.messages import MAXIMUM_PDU
-from dimse.upper_layer import DirectMessages, DirectUpperLayer
+from dimse.upper_layer import ServedUpperLayer, StockUpperLayer
 
 # What an A-ASSOCIATE-RJ says, by source and reason (PS3.8 Table 9-21).
 _REASONS: Final = {
@@ -49,17 +52,17 @@ class Requestor(Association):
     def __init__(self, config: Config, peer: Peer, connection: socket.socket) -> None:
         settings = config.dimse
         super().__init__(ApplicationEntity(settings.ae_title), "requestor")
-        if settings.engine == "direct":
-            self.dul = DirectUpperLayer(self)
-            self.dimse = DirectMessages(self)
+        direct = settings.engine == "direct"
+        self.dul: ServedUpperLayer = DirectUpperLayer(self) if direct else StockUpperLayer(self)
+        self.dimse: ServedMessages = DirectMessages(self) if direct else ServedMessages(self)
+        self.dimse.serving = True  # what comes are answers
         self.peer = peer
         self.connection = connection
         self._is_paused = True
         self.acse_timeout = settings.association_timeout_s
         self.dimse_timeout = settings.network_timeout_s
         self.network_timeout = settings.network_timeout_s
-        connection.settimeout(settings.network_timeout_s)
-        self.set_socket(_Connected(self, connection))
+        self.set_socket(_Connected(self, connection, timeout_s=settings.network_timeout_s))
         self.acceptor.ae_title = peer.ae_title
         self.acceptor.address_info = AddressInformation.from_tuple(connection.getpeername())
         self.requestor.address_info = AddressInformation.from_tuple(connection.getsockname())
@@ -130,11 +133,13 @@ class Requestor(Association):
         return f"{lasting}: {said or 'a reason of its own'} ({codes})"
 
 
-class _Connected(AssociationSocket):
+class _Connected(Connection):
     """A connection that is there already, where pynetdicom would make one."""
 
-    def __init__(self, association: Association, connection: socket.socket) -> None:
-        super().__init__(association, client_socket=connection)
+    def __init__(
+        self, association: Association, connected: socket.socket, *, timeout_s: float
+    ) -> None:
+        super().__init__(association, connected, timeout_s=timeout_s)
         # It takes us for the one who was called: "transport connection indication".
         self.event_queue.get_nowait()
 

@@ -14,15 +14,18 @@ from typing import Any, Final
 from pydicom.uid import UID
 from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
-from pynetdicom.transport import AddressInformation, AssociationSocket
+from pynetdicom.pdu_primitives import AsynchronousOperationsWindowNegotiation
+from pynetdicom.transport import AddressInformation
 
 from archive.assembly import Archive, open_archive
 from archive.config import Config
 from archive.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from archive.log import configure_logging, get_logger
 from archive.readiness import RUN_FOLDER
-from dimse.association import DirectAssociation, ServedAssociation
+from dimse.association import ServedAssociation
+from dimse.connection import Connection
 from dimse.contexts import service_contexts
+from dimse.direct_association import DirectAssociation
 from dimse.messages import MAXIMUM_PDU
 from dimse.negotiation import on_extended
 from dimse.presence import Presence
@@ -88,8 +91,6 @@ class DicomServer:
             connection, address = self._listening.accept()
         except (BlockingIOError, ConnectionError):
             return  # another worker was faster, or the peer has gone again
-        connection.setblocking(True)
-        connection.settimeout(self._settings.network_timeout_s)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         association = self._association(connection, address)
         self._associations.add(association)
@@ -102,7 +103,9 @@ class DicomServer:
         self._accepted += 1
         association.name = f"association-{self._accepted}"
         association.connection = connection
-        association.set_socket(AssociationSocket(association, client_socket=connection))
+        association.set_socket(
+            Connection(association, connection, timeout_s=self._settings.network_timeout_s)
+        )
         acceptor, requestor = association.acceptor, association.requestor
         acceptor.maximum_length = MAXIMUM_PDU
         acceptor.ae_title = self._settings.ae_title
@@ -113,6 +116,8 @@ class DicomServer:
         acceptor.supported_contexts = self._contexts
         requestor.address_info = AddressInformation.from_tuple(address)
         association.bind(evt.EVT_SOP_EXTENDED, on_extended)
+        association.bind(evt.EVT_REQUESTED, _answer_default_window)
+        association.bind(evt.EVT_ASYNC_OPS, _one_operation)
         association.bind(evt.EVT_ACCEPTED, _log_accepted)
         association.bind(evt.EVT_REJECTED, _log_rejected)
         return association
@@ -123,7 +128,7 @@ class DicomServer:
         entity.maximum_associations = sys.maxsize
         entity.require_called_aet = False
         entity.acse_timeout = self._settings.association_timeout_s
-        entity.network_timeout = self._settings.network_timeout_s
+        entity.network_timeout = self._settings.idle_timeout_s
         entity.dimse_timeout = self._settings.network_timeout_s
         return entity
 
@@ -135,6 +140,23 @@ class DicomServer:
             if association.is_alive():
                 association.abort(block=False)
                 association.join(_POLL_S)
+
+
+def _one_operation(_event: evt.Event) -> tuple[int, int]:
+    """Answer an asynchronous operations window: one at a time (PS3.7 §D.3.3.3)."""
+    return 1, 1
+
+
+def _answer_default_window(event: evt.Event) -> None:
+    """Answer also who asks for what holds anyway: pynetdicom leaves that out."""
+    association: Any = event.assoc
+    kind = AsynchronousOperationsWindowNegotiation
+    asked = any(isinstance(item, kind) for item in association.requestor.user_information)
+    if asked and association.requestor.asynchronous_operations == (1, 1):
+        answer = kind()
+        answer.maximum_number_operations_invoked = 1
+        answer.maximum_number_operations_performed = 1
+        association.acceptor.add_negotiation_item(answer)
 
 
 def _log_accepted(event: evt.Event) -> None:

@@ -1,48 +1,56 @@
-"""The upper layer without a thread of its own: the direct engine (PS3.8 §9).
+"""The upper layer of a served association, to the letter of PS3.8 §9, on either engine.
 
-pynetdicom runs two threads for each association, which poll every millisecond and copy each
-PDU about five times: 3 ms of CPU for a CT instance. Here the association's own thread reads
-the socket, pynetdicom's state machine still decides, and the data of a C-STORE goes from the
-socket into the instance's buffer: an eighth of the CPU, and no waiting.
+pynetdicom's state machine decides what follows; what is read, how far, and how long that may
+take, is decided here, for both engines. The stock engine is pynetdicom's: two threads for each
+association, which poll every millisecond (`StockUpperLayer`). The direct engine has no thread
+of its own: the association's reads the socket, and the data of a C-STORE goes from the socket
+into the instance's buffer: an eighth of the CPU, and no waiting (`dimse.direct_layer`).
 """
 
 import contextlib
-import select
-import socket
 import struct
 import time
 from typing import Any, Final, Protocol
 
-from pynetdicom import evt
-from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dul import _PDU_TYPES
-from pynetdicom.fsm import InvalidEventError
-from pynetdicom.pdu_primitives import A_ABORT, A_ASSOCIATE, A_P_ABORT, A_RELEASE, P_DATA
+from pynetdicom.fsm import TRANSITION_TABLE, StateMachine
+from pynetdicom.pdu import A_ABORT_RQ
+from pynetdicom.pdu_primitives import A_ABORT, A_P_ABORT, P_DATA
+from pynetdicom.timer import Timer
 
-from archive.errors import InvalidRequestError
 from archive.log import get_logger
 from dimse import messages
+from dimse.connection import Connection
+from dimse.fragments import (
+    NOT_SPECIFIED,
+    P_DATA_TF,
+    UNEXPECTED_PDU,
+    Fragments,
+    MessageError,
+    ProtocolError,
+    check_header,
+)
 from dimse.messages import COMMAND_FRAGMENT, LAST_FRAGMENT, Command
 from dimse.proposal import TolerantDecoding
 
 logger = get_logger(__name__)
 
-# What is read ahead at most: a PDU's header and its first value's, which is also less than the
-# smallest PDU and the one behind it together, so reading never waits for what need not come.
-_HEADERS: Final = 12
-_LARGEST_PDU: Final = 16 * 1024**2
-_LARGEST_OTHER_PDU: Final = 1024**2
-_LARGEST_COMMAND: Final = 64 * 1024
-_LARGEST_IDENTIFIER: Final = 4 * 1024**2
-_CLOSING_S: Final = 5.0
-_P_DATA_TF: Final = 0x04
-
+ESTABLISHED: Final = "Sta6"
+# States in which a P-DATA request may be sent (PS3.8 Table 9-10, Evt9).
+MAY_SEND: Final = ("Sta6", "Sta8")
+_PROVIDER: Final = 2
+_SERVICE_USER: Final = 0
+HEADER: Final = struct.Struct(">BxI")
+_VALUE: Final = struct.Struct(">IBB")
 _CLOSED: Final = "Evt17"
 _INVALID_PDU: Final = "Evt19"
+# What the state machine takes from the queue of primitives when it acts on them.
+_OF_PRIMITIVES: Final = ("Evt1", "Evt7", "Evt8", "Evt9", "Evt11", "Evt14", "Evt15")
+# The stock engine reads ahead of what is served, and queues what is sent: no further than this.
+_MOST_QUEUED: Final = 64
 
 
 class Receiver(Protocol):
-    """What takes the data set of a C-STORE."""
+    """What takes the data set of a C-STORE: a `dimse.store.Reception`."""
 
     def space(self, wanted: int) -> memoryview:
         """Return where to put up to ``wanted`` bytes."""
@@ -57,296 +65,367 @@ class Receiver(Protocol):
         """Leave nothing behind."""
 
 
-class _InvalidPDUError(Exception):
-    """The peer sent what PS3.8 does not allow."""
+class SteadyTimer(Timer):
+    """A timer that no change of the machine's clock expires, nor one that was stopped."""
+
+    def start(self) -> None:
+        """Begin anew."""
+        self._start_time = time.monotonic()
+
+    def stop(self) -> None:
+        """Run no longer: never expire."""
+        self._start_time = None
+
+    @property
+    def running(self) -> bool:
+        """Whether it can expire."""
+        return self._start_time is not None and self.timeout is not None
+
+    @property
+    def remaining(self) -> float:
+        """Seconds left; of a timer that does not run, all of them."""
+        if self.timeout is None or self._start_time is None:
+            return self.timeout or 1
+        return self.timeout - (time.monotonic() - self._start_time)
 
 
-class DirectUpperLayer(TolerantDecoding):
-    """pynetdicom's upper layer service, driven by whoever waits for something.
+class _StateMachine(StateMachine):
+    """pynetdicom's state machine, which ends nothing but its own association."""
+
+    def do_action(self, event: str) -> None:
+        """Act; what Table 9-10 leaves blank, or cannot be acted on, is no crash."""
+        layer: Any = self.dul
+        if (event, self.current_state) not in TRANSITION_TABLE:
+            layer.out_of_order(event)
+            return
+        try:
+            super().do_action(event)
+        except Exception:
+            logger.exception(
+                "association.action-failed",
+                extra={"state": self.current_state, "fsm_event": event},
+            )
+            layer.action_failed(event)
+
+
+class ServedUpperLayer(TolerantDecoding):
+    """What both engines have in common: reading, limits, deadlines, reasons of aborts.
 
     Parameters
     ----------
     assoc
-        The association; its ``begin_store`` gives a `Receiver` for each C-STORE-RQ.
+        A `dimse.association.ServedAssociation`.
     """
 
     def __init__(self, assoc: Any) -> None:  # noqa: ANN401 - pynetdicom's Association
         super().__init__(assoc)
-        self._ahead = bytearray()
-        self._command = bytearray()
+        self.artim_timer: SteadyTimer = SteadyTimer(30)
+        self._idle_timer: SteadyTimer = SteadyTimer(60)
+        self.state_machine = _StateMachine(self)
+        self._fragments = Fragments(lambda: assoc._accepted_cx)  # noqa: SLF001 - by ID
+        self._in_step = True
+        self._stopping = False
+        self._reason = UNEXPECTED_PDU
         self._receiver: Receiver | None = None
-        self._identifier_bytes = 0
-        self._closing_since: float | None = None
 
-    # -- what pynetdicom calls -------------------------------------------------------------
+    @property
+    def connection(self) -> Connection:
+        """The connection.
 
-    def start(self) -> None:
-        """Begin; there is no thread to start."""
-        self._idle_timer.start()
-        self.assoc._dul_ready.set()  # noqa: SLF001 - what the thread would have done
+        Raises
+        ------
+        ConnectionResetError
+            If it has been closed.
+        """
+        wrapped = self.socket
+        if not isinstance(wrapped, Connection) or wrapped.socket is None:
+            raise ConnectionResetError("the connection is closed")
+        return wrapped
 
-    def is_alive(self) -> bool:
-        """Tell whether this layer still serves its association."""
-        return not self._kill_thread
+    @property
+    def state(self) -> str:
+        """The state of PS3.8 §9.2.1."""
+        return str(self.state_machine.current_state)
 
-    def stop_dul(self) -> bool:
-        """End, once the state machine is idle, or the peer takes too long over it."""
-        if self._closing_since is None:
-            self._closing_since = time.monotonic()
-        late = time.monotonic() - self._closing_since > _CLOSING_S
-        if self.state_machine.current_state == "Sta1" or late:
-            self._kill_thread = True
-            self.discard()
-            return True
-        self.pump(0.05)
-        return False
+    def idle_timer_expired(self) -> bool:
+        """Tell whether nothing has come for too long: less long within a message."""
+        return self.patience_s() <= 0
 
-    def send_pdu(self, primitive: Any) -> None:  # noqa: ANN401 - one of pynetdicom's primitives
-        """Send at once."""
-        if isinstance(primitive, A_ASSOCIATE | A_RELEASE | A_ABORT | A_P_ABORT):
-            evt.trigger(self.assoc, evt.EVT_ACSE_SENT, {"primitive": primitive})
-        self.to_provider_queue.put(primitive)
-        self._turn()
+    def patience_s(self) -> float:
+        """Return how long from now the peer may still be silent."""
+        idle = self._idle_timer.timeout
+        if idle is None:
+            return float("inf")
+        silent = idle - self._idle_timer.remaining
+        return (self.connection_timeout_s if self._fragments.under_way else idle) - silent
 
-    def receive_pdu(self, wait: bool = False, timeout: float | None = None) -> Any:  # noqa: ANN401 - its signature
-        """Return what the peer's association service said, if anything."""
-        end = None if timeout is None else time.monotonic() + timeout
-        while wait and self.to_user_queue.empty() and self.is_alive():
-            left = 1.0 if end is None else end - time.monotonic()
-            if left <= 0:
-                break
-            self.pump(min(left, 1.0))
-        return super().receive_pdu(wait=False)
-
-    # -- driving ---------------------------------------------------------------------------
-
-    def pump(self, timeout_s: float) -> None:
-        """Do what is due, or wait up to ``timeout_s`` for one PDU and take it in."""
-        self._turn()
-        if self._kill_thread:
-            return
-        if self.artim_timer.expired:
-            self.event_queue.put("Evt18")
-        elif self.state_machine.current_state == "Sta13" and not self._readable(timeout_s):
-            if self.socket is not None:
-                self.socket.close()
-        elif self._readable(timeout_s):
-            self._read_pdu_data()
-            self._idle_timer.restart()
-        self._turn()
+    @property
+    def connection_timeout_s(self) -> float:
+        """Seconds within which a PDU that has begun must be whole."""
+        return self.socket.timeout_s if isinstance(self.socket, Connection) else 60.0
 
     @property
     def is_receiving(self) -> bool:
-        """Whether part of a message has come, or waits to be read."""
-        return bool(self._receiver or self._command) or self._readable(0)
+        """Whether a message has begun to come."""
+        return self._fragments.under_way
 
-    def discard(self) -> None:
-        """Drop an instance that was being received when the association ended."""
-        if self._receiver is not None:
-            self._receiver.discard()
-            self._receiver = None
+    def active(self) -> None:
+        """Count silence from now: something was received, served or sent."""
+        self._idle_timer.restart()
 
     def send_raw(self, data: bytes) -> None:
-        """Write PDUs that are already framed.
+        """Send PDUs that are framed already.
 
         Raises
         ------
         OSError
-            If the connection is gone.
+            If the association has ended, or the peer does not take them in time.
         """
-        connection = self._connection()
-        connection.sendall(data)
+        raise NotImplementedError
 
-    def _turn(self) -> None:
-        """Let the state machine act on everything that has queued."""
-        while not self._kill_thread:
-            if not self.event_queue.empty():
-                event = self.event_queue.get_nowait()
-                try:
-                    self.state_machine.do_action(event)
-                except InvalidEventError:
-                    self._give_up(event)
-            elif not self._process_recv_primitive():
-                return
+    # -- the state machine -----------------------------------------------------------------
 
-    def _give_up(self, event: str) -> None:
-        state = self.state_machine.current_state
-        if event == _CLOSED or state in ("Sta1", "Sta13"):
-            # The connection ended in a state that has no word for it: it has ended.
-            self._kill_thread = state == "Sta1" or self.socket is None
+    def out_of_order(self, event: str) -> None:
+        """Leave out an event that the state has no word for (a blank of PS3.8 Table 9-10)."""
+        if event in _OF_PRIMITIVES:
+            # Said too late, as an answer to a peer that has aborted meanwhile.
+            with contextlib.suppress(Exception):
+                self.to_provider_queue.get_nowait()
+        if event == _CLOSED and self.state == "Sta1":
+            self._kill_thread = True
+
+    def action_failed(self, event: str) -> None:
+        """Abort after a PDU whose content could not be understood; or give up."""
+        if event == _INVALID_PDU or self.state in ("Sta1", "Sta13"):
+            self._kill_thread = True
             return
-        logger.warning("association.out-of-order", extra={"state": state, "fsm_event": event})
-        self.assoc.is_aborted = True
-        self.assoc.is_established = False
-        self.assoc._kill = True  # noqa: SLF001 - as pynetdicom's own reactor does
-        self._kill_thread = True
+        self._kill_thread = False
+        self._invalid(ProtocolError(f"the state machine failed at {event}"))
 
-    def _readable(self, timeout_s: float) -> bool:
-        if self._ahead:
-            return True
-        if self.socket is None or self.socket.socket is None:
-            return False
-        try:
-            ready, _, _ = select.select([self.socket.socket], [], [], timeout_s)
-        except (OSError, ValueError):
-            self.event_queue.put(_CLOSED)
-            return False
-        return bool(ready)
+    def _send(self, pdu: Any) -> None:  # noqa: ANN401 - one of pynetdicom's PDUs
+        if isinstance(pdu, A_ABORT_RQ) and pdu.source == _PROVIDER:
+            # pynetdicom's actions give no reason; AA-7 and AA-8 have one (Table 9-26).
+            pdu.reason_diagnostic = self._reason
+        super()._send(pdu)
 
     # -- reading ---------------------------------------------------------------------------
 
-    def _connection(self) -> socket.socket:
-        if self.socket is None or self.socket.socket is None:
-            raise ConnectionResetError("the connection is closed")
-        connection: socket.socket = self.socket.socket
-        return connection
-
     def _read_pdu_data(self) -> None:
-        """Read one PDU; data of a C-STORE never becomes a PDU object."""
+        """Read one PDU, within the time it may take."""
         try:
-            kind, length = struct.unpack(">BxI", self._exactly(6))
-            if kind == _P_DATA_TF and self.state_machine.current_state == "Sta6":
-                self._read_p_data(length)
-            else:
-                self._read_other(kind, length)
-        except (OSError, EOFError):
-            self.discard()
+            if not self._in_step:
+                self.connection.drop()
+                return
+            self._read_pdu(self._end())
+        except EOFError:
             self.event_queue.put(_CLOSED)
-        except (_InvalidPDUError, InvalidRequestError) as error:
-            logger.warning("association.invalid-pdu", extra={"reason": str(error)})
-            self.discard()
-            self.event_queue.put(_INVALID_PDU)
+        except TimeoutError:
+            self._invalid(ProtocolError("a PDU did not get whole in time", NOT_SPECIFIED))
+        except OSError:
+            self.event_queue.put(_CLOSED)
+        except ProtocolError as error:
+            self._invalid(error)
+        except MessageError as error:
+            self._senseless(error)
 
-    def _read_other(self, kind: int, length: int) -> None:
-        if bytes([kind]) not in _PDU_TYPES or length > _LARGEST_OTHER_PDU:
-            raise _InvalidPDUError(f"PDU type {kind} of {length} bytes")
-        raw = bytearray(struct.pack(">BxI", kind, length)) + self._exactly(length)
+    def _end(self) -> float:
+        """Return until when a PDU must be whole that begins now."""
+        allowed = self.connection_timeout_s
+        if self.artim_timer.running:
+            allowed = min(allowed, self.artim_timer.remaining)
+        return time.monotonic() + allowed
+
+    def _read_pdu(self, end: float) -> None:
+        kind, length = HEADER.unpack(self.connection.take(6, end))
+        check_header(kind, length)
+        if kind != P_DATA_TF:
+            self._read_other(kind, length, end)
+        elif self.state == ESTABLISHED:
+            self._read_p_data(length, end)
+        else:
+            # After a release was requested what comes is not answered (AR-6); in all other
+            # states it is ignored (Sta13) or a reason to abort: nobody asks what it was.
+            self._skip(length, end)
+            if self.state != "Sta7":
+                self._reason = UNEXPECTED_PDU
+                self.event_queue.put("Evt10")
+
+    def _skip(self, length: int, end: float) -> None:
+        while length:
+            part = min(length, 65536)
+            self.connection.take(part, end)
+            length -= part
+
+    def _read_other(self, kind: int, length: int, end: float) -> None:
+        body = self.connection.take(length, end)
         try:
-            pdu, event = self._decode_pdu(raw)
+            pdu, event = self._decode_pdu(bytearray(HEADER.pack(kind, length) + body))
         except Exception as error:
-            raise _InvalidPDUError(f"PDU type {kind} cannot be decoded") from error
+            raise ProtocolError(f"PDU type {kind:02X} cannot be decoded") from error
+        self._reason = UNEXPECTED_PDU
         self._recv_pdu.put(pdu)
         self.event_queue.put(event)
 
-    def _exactly(self, count: int) -> bytes:
-        """Return ``count`` bytes, those read ahead first."""
-        while len(self._ahead) < count:
-            wanted = max(count, _HEADERS) - len(self._ahead)
-            data = self._receive(min(wanted, 65536) if count > _HEADERS else wanted)
-            self._ahead += data
-        taken = bytes(self._ahead[:count])
-        del self._ahead[:count]
-        return taken
-
-    def _receive(self, count: int) -> bytes:
-        connection = self._connection()
-        data = connection.recv(count)
-        self._acknowledge(connection)
-        if not data:
-            raise EOFError
-        return data
-
-    def _acknowledge(self, connection: socket.socket) -> None:
-        # DCMTK's senders leave Nagle's algorithm on: the end of each message waits for our
-        # acknowledgement, which the kernel delays by 40 ms unless told each time not to.
-        with contextlib.suppress(OSError):
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-
-    def _read_p_data(self, length: int) -> None:
-        if length > _LARGEST_PDU:
-            raise _InvalidPDUError(f"a P-DATA-TF PDU of {length} bytes")
+    def _read_p_data(self, length: int, end: float) -> None:
         while length > 0:
-            if length < 6:
-                raise _InvalidPDUError("a P-DATA-TF PDU ends inside a value's header")
-            size, context_id, control = struct.unpack(">IBB", self._exactly(6))
-            if size < 2 or size + 4 > length:
-                raise _InvalidPDUError(
-                    f"a presentation data value of {size} bytes does not fit"
-                )
-            self._read_value(context_id, control, size - 2)
+            if length < _VALUE.size:
+                raise ProtocolError("a P-DATA-TF PDU ends inside a value's header")
+            size, context_id, control = _VALUE.unpack(self.connection.take(_VALUE.size, end))
             length -= size + 4
+            if size < 2 or length < 0:
+                raise ProtocolError(f"a presentation data value of {size} bytes does not fit")
+            self._read_value(context_id, control, size - 2, end)
 
-    def _read_value(self, context_id: int, control: int, size: int) -> None:
-        if control & COMMAND_FRAGMENT:
-            if len(self._command) + size > _LARGEST_COMMAND or self._receiver is not None:
-                raise _InvalidPDUError("a command set where none can be, or too large")
-            self._command += self._exactly(size)
-            if control & LAST_FRAGMENT:
-                raw, self._command = bytes(self._command), bytearray()
-                self._take_command(context_id, raw)
-        elif self._receiver is not None:
-            self._fill(self._receiver, size)
-            if control & LAST_FRAGMENT:
-                receiver, self._receiver = self._receiver, None
-                self._answer(context_id, receiver)
+    def _read_value(self, context_id: int, control: int, size: int, end: float) -> None:
+        of_command, last = bool(control & COMMAND_FRAGMENT), bool(control & LAST_FRAGMENT)
+        fragments = self._fragments
+        fragments.check(context_id, of_command=of_command, size=size)
+        if of_command:
+            data = self.connection.take(size, end)
+            command = fragments.add_command(context_id, data, last=last)
+            if command is not None:
+                self._take_command(context_id, command, fragments.take_raw())
         else:
-            self._identifier_bytes += size
-            if self._identifier_bytes > _LARGEST_IDENTIFIER:
-                raise _InvalidPDUError("an identifier is too large")
-            self._hand_over(context_id, control, self._exactly(size))
+            fragments.add_data(size, last=last)
+            self._take_data(context_id, size, end, last=last)
 
-    def _take_command(self, context_id: int, raw: bytes) -> None:
-        command = messages.parse_command(raw)
-        self._identifier_bytes = 0
+    def _take_command(self, context_id: int, command: Command, raw: bytes) -> None:
         if messages.number(command, messages.COMMAND_FIELD) != messages.C_STORE_RQ:
             self._hand_over(context_id, COMMAND_FRAGMENT | LAST_FRAGMENT, raw)
             return
-        receiver = self._begin_store(context_id, command)
-        if messages.has_data_set(command):
-            self._receiver = receiver
-        else:
-            self._answer(context_id, receiver)
-
-    def _begin_store(self, context_id: int, command: Command) -> Receiver:
-        association: Any = self.assoc  # a `dimse.association.ServedAssociation`
+        association: Any = self.assoc
         receiver: Receiver | None = association.begin_store(context_id, command)
         if receiver is None:
-            raise _InvalidPDUError(f"presentation context {context_id} was not accepted")
-        return receiver
+            raise MessageError("a C-STORE-RQ where nothing is stored")
+        if self._fragments.under_way:
+            self._fragments.allow_any_length()
+            self._receiver = receiver
+        else:
+            self._received(context_id, receiver)
+
+    def _take_data(self, context_id: int, size: int, end: float, *, last: bool) -> None:
+        receiver = self._receiver
+        if receiver is None:
+            data = self.connection.take(size, end)
+            self._hand_over(context_id, LAST_FRAGMENT if last else 0, data)
+            return
+        self._fill(receiver, size, end)
+        if last:
+            self._receiver = None
+            self._received(context_id, receiver)
+
+    def _fill(self, receiver: Receiver, size: int, end: float) -> None:
+        connection = self.connection
+        while size:
+            with receiver.space(size) as space:
+                count = connection.receive_into(space, end)
+            receiver.advance(count)
+            size -= count
+
+    def _received(self, context_id: int, receiver: Receiver) -> None:
+        """See to an instance that is whole: it is stored, and answered."""
+        raise NotImplementedError
+
+    def discard(self) -> None:
+        """Drop an instance that was being received when the association ended."""
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:
+            receiver.discard()
 
     def _hand_over(self, context_id: int, control: int, data: bytes) -> None:
-        """Give a value to pynetdicom, which makes a message of it."""
+        """Give a value to pynetdicom, which makes a message of it (DT-2)."""
         primitive = P_DATA()
         primitive.presentation_data_value_list.append((context_id, bytes([control]) + data))
         self.assoc.dimse.receive_primitive(primitive)
 
-    def _fill(self, receiver: Receiver, size: int) -> None:
-        connection = self._connection()
-        while size:
-            space = receiver.space(size)
-            try:
-                count = self._from_ahead(space) or connection.recv_into(space)
-            finally:
-                space.release()
-            if not count:
-                raise EOFError
-            self._acknowledge(connection)
-            receiver.advance(count)
-            size -= count
+    # -- aborting --------------------------------------------------------------------------
 
-    def _from_ahead(self, space: memoryview) -> int:
-        count = min(len(self._ahead), len(space))
-        if count:
-            space[:count] = self._ahead[:count]
-            del self._ahead[:count]
-        return count
+    def _invalid(self, error: ProtocolError) -> None:
+        """Abort as the provider (Evt19)."""
+        logger.warning(
+            "association.invalid-pdu", extra={"state": self.state, "reason": str(error)}
+        )
+        self._in_step = False
+        self._reason = error.reason
+        self.event_queue.put(_INVALID_PDU)
 
-    def _answer(self, context_id: int, receiver: Receiver) -> None:
-        association: Any = self.assoc
-        association.answer_store(context_id, receiver)
+    def _senseless(self, error: MessageError) -> None:
+        """Abort as the service user: what came was a PDU, but no message."""
+        logger.warning("association.invalid-message", extra={"reason": str(error)})
+        self._in_step = False
+        for queue in (self.to_provider_queue, self.to_user_queue):
+            primitive = A_ABORT()
+            primitive.abort_source = _SERVICE_USER
+            queue.put(primitive)
 
 
-class DirectMessages(DIMSEServiceProvider):
-    """pynetdicom's message service over the direct upper layer."""
+class StockUpperLayer(ServedUpperLayer):
+    """pynetdicom's thread for the upper layer, with our limits."""
 
-    def get_msg(self, block: bool = False) -> Any:  # noqa: ANN401 - its signature
-        """Return the next message; wait for it up to the DIMSE timeout if asked."""
-        timeout = self.dimse_timeout
-        end = None if timeout is None else time.monotonic() + timeout
-        while block and self.msg_queue.empty() and self.dul.is_alive():
-            left = 1.0 if end is None else end - time.monotonic()
-            if left <= 0 or self.assoc.acse.is_aborted():
-                break
-            layer: Any = self.dul
-            layer.pump(min(left, 1.0))
-        return super().get_msg(block=False)
+    def run_reactor(self) -> None:
+        """Drive; who waits for the peer's word learns at the end that there will be none."""
+        try:
+            super().run_reactor()
+        finally:
+            self.to_user_queue.put(None)
+
+    def stop_dul(self) -> bool:
+        """End the thread once the state machine is idle; abort what still goes on."""
+        if self.state not in ("Sta1", "Sta2", "Sta13") and not self._stopping:
+            self._stopping = True
+            primitive = A_P_ABORT()
+            primitive.provider_reason = NOT_SPECIFIED
+            self.to_provider_queue.put(primitive)
+        return bool(super().stop_dul())
+
+    def send_pdu(self, primitive: Any) -> None:  # noqa: ANN401 - one of pynetdicom's primitives
+        """Queue for sending; data wait while the peer does not take what is before them.
+
+        Raises
+        ------
+        ConnectionResetError
+            If data cannot be sent any more.
+        """
+        if isinstance(primitive, P_DATA):
+            while self.to_provider_queue.qsize() >= _MOST_QUEUED and self.is_alive():
+                time.sleep(self._run_loop_delay)
+            if not self.is_alive() or self.state not in MAY_SEND:
+                raise ConnectionResetError("the association has ended")
+        super().send_pdu(primitive)
+
+    def send_raw(self, data: bytes) -> None:
+        """Queue PDUs that are framed already."""
+        self.send_pdu(_Framed(data))
+
+    def _process_recv_primitive(self) -> bool:
+        first = self.to_provider_queue.queue[0] if self.to_provider_queue.queue else None
+        if not isinstance(first, _Framed):
+            return bool(super()._process_recv_primitive())
+        self.to_provider_queue.get_nowait()
+        if self.state in MAY_SEND and self.socket is not None:
+            self.socket.send(first.data)
+        return True
+
+    def _received(self, context_id: int, receiver: Receiver) -> None:
+        # Not stored here: this thread is the one that sees aborts and cancels.
+        messages_of: Any = self.assoc.dimse
+        messages_of.queue_received(context_id, receiver)
+
+    def _is_transport_event(self) -> bool:
+        # In Sta13 pynetdicom closes as soon as nothing can be read: a peer that has not read
+        # our last word yet would lose it. It is the peer's to close, until ARTIM runs out.
+        messages_of: Any = self.assoc.dimse
+        if self.state == ESTABLISHED and messages_of.is_full:
+            return False
+        if self.socket is not None and self.socket.ready:
+            self._read_pdu_data()
+            return True
+        return False
+
+
+class _Framed(P_DATA):
+    """PDUs as they go out."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__()
+        self.data = data

@@ -1,0 +1,52 @@
+"""The direct engine's association: its own thread reads, serves and writes."""
+
+from archive.log import get_logger
+from dimse.association import ServedAssociation
+from dimse.direct_layer import DirectUpperLayer
+from dimse.message_service import DirectMessages
+
+logger = get_logger(__name__)
+
+
+class DirectAssociation(ServedAssociation):
+    """An association that this archive accepted; this thread reads the socket itself."""
+
+    def _set_engine(self) -> None:
+        self._layer = DirectUpperLayer(self)
+        self.dul = self._layer
+        self.dimse = DirectMessages(self)
+
+    def cancelled(self) -> set[int]:
+        """Look for a C-CANCEL that has arrived, without waiting for one."""
+        self._layer.poll()
+        return super().cancelled()
+
+    def _run_reactor(self) -> None:
+        self._is_paused = False
+        while not self._kill:
+            context_id, msg = self.dimse.get_msg(block=False)
+            if msg is not None and context_id is not None:
+                self._serve_request(msg, context_id)
+            elif self._has_ended():
+                return
+            else:
+                self._layer.pump(min(self.reports.work(), self._layer.patience_s()))
+
+    def _has_ended(self) -> bool:
+        """Answer a release or an abort, or abort an association that is silent too long."""
+        if self.is_established and self.acse.is_release_requested():
+            self.acse.send_release(is_response=True)
+            self.is_released = True
+            self.is_established = False
+        elif self.acse.is_aborted():
+            self.dul.receive_pdu(wait=False)
+            self.is_aborted = True
+            self.is_established = False
+        elif not self.dul.is_alive():
+            pass
+        elif self.dul.idle_timer_expired():
+            logger.warning("association.silent", extra=self._named())
+            self.abort()
+        else:
+            return False
+        return True
