@@ -85,6 +85,11 @@ class AdmittingACSE(ACSE):
         evt.trigger(self.assoc, evt.EVT_REJECTED, {})
         self.assoc.kill()
 
+    def is_release_requested(self) -> bool:
+        """Tell whether the peer wants to release, once what it sent before that is served."""
+        messages_of: Any = self.assoc.dimse
+        return not messages_of.has_waiting and bool(super().is_release_requested())
+
 
 def calls_from_its_place(peer: Peer, remote: str, tls_subject: str | None) -> Rejection | None:
     """Check that a caller that names itself as ``peer`` is that peer.

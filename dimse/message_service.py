@@ -68,9 +68,12 @@ class ServedMessages(DIMSEServiceProvider):
         if isinstance(received, C_CANCEL):
             self._cancel(int(received.MessageIDBeingRespondedTo or 0))
         elif type(message).__name__.endswith("_RQ"):
+            received.MessageIDBeingRespondedTo = None
             # An older request of the same ID may have been cancelled; this one was not.
             self.cancel_req.pop(received.MessageID, None)
             self.queue_request(context_id, received)
+        elif received.MessageIDBeingRespondedTo is None:
+            raise MessageError("an answer that does not say what it answers")
         else:
             self.msg_queue.put((context_id, received))
 

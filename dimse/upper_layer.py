@@ -47,6 +47,7 @@ _INVALID_PDU: Final = "Evt19"
 _OF_PRIMITIVES: Final = ("Evt1", "Evt7", "Evt8", "Evt9", "Evt11", "Evt14", "Evt15")
 # The stock engine reads ahead of what is served, and queues what is sent: no further than this.
 _MOST_QUEUED: Final = 64
+_TURNS_OF_SENDING: Final = 8
 
 
 class Receiver(Protocol):
@@ -362,6 +363,8 @@ class ServedUpperLayer(TolerantDecoding):
 class StockUpperLayer(ServedUpperLayer):
     """pynetdicom's thread for the upper layer, with our limits."""
 
+    _turns = 0
+
     def run_reactor(self) -> None:
         """Drive; who waits for the peer's word learns at the end that there will be none."""
         try:
@@ -398,6 +401,11 @@ class StockUpperLayer(ServedUpperLayer):
         self.send_pdu(_Framed(data))
 
     def _process_recv_primitive(self) -> bool:
+        # pynetdicom reads only while nothing is to be sent: a C-CANCEL would wait for the end
+        # of what it is to stop.
+        self._turns += 1
+        if self._turns % _TURNS_OF_SENDING == 0 and self.socket and self.socket.ready:
+            return False
         first = self.to_provider_queue.queue[0] if self.to_provider_queue.queue else None
         if not isinstance(first, _Framed):
             return bool(super()._process_recv_primitive())

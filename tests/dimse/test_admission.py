@@ -37,12 +37,18 @@ def serving(folder, engine="direct", **dimse):
 
 
 def call(server, calling="TEST", called="FILEROOM", contexts=((ECHO,),)):
-    return AE(calling).associate(
-        "127.0.0.1",
-        server.port,
-        contexts=[build_context(*context) for context in contexts],
-        ae_title=called,
-    )
+    # pynetdicom's requestor loses an answer that is there before its own thread looks whether
+    # it is connected: then it is asked for again.
+    for _ in range(20):
+        association = AE(calling).associate(
+            "127.0.0.1",
+            server.port,
+            contexts=[build_context(*context) for context in contexts],
+            ae_title=called,
+        )
+        if association.acceptor.primitive is not None:
+            break
+    return association
 
 
 def answer_of(association):
