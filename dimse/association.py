@@ -37,8 +37,9 @@ from dimse.peers import Caller
 from dimse.presence import Presence
 from dimse.status import statuses
 from dimse.stock import Received, StockMessages
+from dimse.stock_layer import StockUpperLayer
 from dimse.store import Reception, announced, unacceptable
-from dimse.upper_layer import ServedUpperLayer, StockUpperLayer
+from dimse.upper_layer import ServedUpperLayer
 
 logger = get_logger(__name__)
 

@@ -19,7 +19,8 @@ from dimse.dialing import place
 from dimse.direct_layer import DirectUpperLayer
 from dimse.message_service import DirectMessages, ServedMessages
 from dimse.messages import MAXIMUM_PDU
-from dimse.upper_layer import ServedUpperLayer, StockUpperLayer
+from dimse.stock_layer import StockUpperLayer
+from dimse.upper_layer import ServedUpperLayer
 
 # What an A-ASSOCIATE-RJ says, by source and reason (PS3.8 Table 9-21).
 _REASONS: Final = {
