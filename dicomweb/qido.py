@@ -9,13 +9,13 @@ from starlette.responses import Response
 
 from archive.errors import InvalidRequestError
 from archive.identity import require_uid
+from archive.query.parameters import Search, parse_search
 from archive.query.request import Level, Page, SearchKey
 from dicomweb.accept import MediaType
 from dicomweb.conditional import Validators, answered_early, strong_etag
 from dicomweb.context import archive_of, base_url, principal_of, warning
 from dicomweb.encoding import choose_coding, compressed
 from dicomweb.negotiation import MULTIPART, Offer, choose
-from dicomweb.parameters import Search, parse_search
 from dicomweb.responses import DICOM_JSON
 from dicomweb.search_formats import CSV, JSON, NDJSON, XML, Match, encode_matches
 
