@@ -12,6 +12,10 @@ from archive.changes import ChangeService
 from archive.commitment.service import CommitmentService
 from archive.config import Config
 from archive.errors import storage_translated
+from archive.forward.queue import ForwardQueue
+from archive.forward.retrying import Retrying
+from archive.forward.rules import ForwardRules
+from archive.forward.service import ForwardService
 from archive.ingest.extract import describe
 from archive.ingest.service import IngestService
 from archive.lifecycle.ledger import POLICY, Ledger, LedgerEntry
@@ -30,6 +34,9 @@ from storage.index import clock
 from storage.index.candidates import CandidateSearch
 from storage.index.commitments import CommitmentTable
 from storage.index.engine import IndexEngine
+from storage.index.forward_deliveries import ForwardDeliveryRows
+from storage.index.forward_jobs import ForwardJobRows
+from storage.index.forward_rules import ForwardRuleRows
 from storage.index.insertion import InstanceInserter
 from storage.index.lifecycle import InstanceLifecycle
 from storage.index.migrate import (
@@ -66,6 +73,7 @@ class Archive:
     verifier: Verifier
     peers: PeerService
     commitments: CommitmentService
+    forward: ForwardService
     engine: IndexEngine
     objects: ObjectStore
 
@@ -117,22 +125,35 @@ def open_archive(config: Config, *, render_address: str | None = None) -> Archiv
     inserter = InstanceInserter(engine, replace=config.archive.conflict_policy == REPLACE)
     lifecycle = InstanceLifecycle(engine, describe)
     retrieve = RetrieveService(InstanceReader(engine), objects)
+    query = QueryService(IndexSearch(engine), CandidateSearch(engine))
+    changes = ChangeService(IndexReport(engine))
     return Archive(
         config=config,
         ingest=IngestService(objects, inserter),
-        query=QueryService(IndexSearch(engine), CandidateSearch(engine)),
+        query=query,
         retrieve=retrieve,
         render=RenderService(
             retrieve, _pool(config, render_address), BoundedCache(config.render.cache_bytes)
         ),
         lifecycle=LifecycleService(lifecycle, objects),
-        changes=ChangeService(IndexReport(engine)),
+        changes=changes,
         verifier=Verifier(lifecycle, objects),
         peers=PeerService(config, PeerRows(engine)),
         commitments=CommitmentService(CommitmentTable(engine), objects, config.commitment),
+        forward=_forwarding(config, engine, changes, query),
         engine=engine,
         objects=objects,
     )
+
+
+def _forwarding(
+    config: Config, engine: IndexEngine, changes: ChangeService, query: QueryService
+) -> ForwardService:
+    jobs, deliveries = ForwardJobRows(engine), ForwardDeliveryRows(engine)
+    rules = ForwardRules(config, ForwardRuleRows(engine))
+    retrying = Retrying.of(config.dimse)
+    queue = ForwardQueue(jobs, deliveries, rules, changes, query, retrying)
+    return ForwardService(jobs, deliveries, rules, queue)
 
 
 def prepare(config: Config) -> None:
@@ -146,9 +167,15 @@ def prepare(config: Config) -> None:
         with storage_translated():
             if current_revision(engine) != latest_revision():
                 migrate(engine)
+            forwards = ForwardJobRows(engine)
+            forwards.begin()  # what a new index holds has not newly arrived
+            names = [rule.name for rule in config.dimse.forward]
+            ForwardRuleRows(engine).register(names)
         objects = open_objects(config)
         LifecycleService(InstanceLifecycle(engine), objects).sweep()
-        if engine.is_sqlite:  # one node: whoever was at a request is gone
+        if engine.is_sqlite:  # one node: whoever was at a request, or sent, is gone
+            with storage_translated():
+                forwards.let_go()
             table = CommitmentTable(engine)
             CommitmentService(table, objects, config.commitment).free_all(OPERATOR)
         _record_policy(config, objects)

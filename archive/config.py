@@ -164,6 +164,33 @@ class Peer(_Section):
         return (self.host, self.port) if self.host and self.port else None
 
 
+class ForwardRule(_Section):
+    """Which newly arrived studies are forwarded, and to whom."""
+
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """Its name, in status and logs."""
+
+    to: str = Field(min_length=1, max_length=16)
+    """AE title of the peer they are sent to."""
+
+    where: str = ""
+    """Which studies, as a search for studies asks (QIDO-RS); without: all."""
+
+    settle_s: float = Field(default=60.0, ge=0)
+    """Seconds without anything new after which a study is sent."""
+
+    site: str = ""
+    """Only instances that are counted for this site."""
+
+    source: str = ""
+    """Only instances that came from this AE title."""
+
+    @field_validator("to", "source")
+    @classmethod
+    def _is_trimmed(cls, given: str) -> str:
+        return given.strip()
+
+
 class DimseSection(_Section):
     """The DICOM face: C-STORE, C-FIND, C-MOVE, C-GET, C-ECHO."""
 
@@ -205,6 +232,21 @@ class DimseSection(_Section):
 
     peers: tuple[Peer, ...] = ()
     """Known application entities; `fileroom peer add` makes more known while it runs."""
+
+    forward: tuple[ForwardRule, ...] = ()
+    """What is forwarded; `fileroom forward add` makes more rules while it runs."""
+
+    forward_associations: int = Field(default=1, ge=1)
+    """Studies forwarded to one peer at once, by all nodes together."""
+
+    forward_retry_s: float = Field(default=10.0, gt=0)
+    """Seconds until a failed forward is tried again; doubled each time, up to an hour."""
+
+    forward_attempts: int = Field(default=200, ge=0)
+    """Failures without progress after which a forward is given up; 0: no limit."""
+
+    forward_days: float = Field(default=7.0, ge=0)
+    """Days after which a forward that still fails is given up; 0: no limit."""
 
 
 class CommitmentSection(_Section):

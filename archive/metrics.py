@@ -10,6 +10,7 @@ from typing import Final
 from prometheus_client import (
     CollectorRegistry,
     Counter,
+    Gauge,
     Histogram,
     generate_latest,
     multiprocess,
@@ -39,6 +40,22 @@ REQUESTS_SERVED: Final = Histogram(
     "HTTP requests, by transaction and status class.",
     ["transaction", "status"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+INSTANCES_FORWARDED: Final = Counter(
+    "fileroom_instances_forwarded",
+    "Instances sent on to peers, by what became of them: sent, refused, failed.",
+    ["outcome"],
+)
+FORWARDS_ENDED: Final = Counter(
+    "fileroom_forwards_ended",
+    "Tries to forward a study, by what it then is: done, waiting, dead, cancelled.",
+    ["state"],
+)
+FORWARDS_OPEN: Final = Gauge(
+    "fileroom_forwards_open",
+    "Studies to be forwarded, of all nodes together, by state: waiting, sending, dead.",
+    ["state"],
+    multiprocess_mode="livemostrecent",
 )
 
 

@@ -36,6 +36,8 @@ def empty(engine: IndexEngine) -> None:
             if table is not counter and KEPT not in table.info:
                 connection.execute(delete(table))
         connection.execute(update(counter).values(value=0))
+        # Whoever follows the feed begins anew where the new one ends.
+        connection.execute(delete(counter).where(counter.c.name != "change"))
         if engine.is_sqlite:
             connection.exec_driver_sql("INSERT INTO study_text (study_text) VALUES ('rebuild')")
 

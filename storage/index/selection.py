@@ -46,7 +46,8 @@ class Target:
         return condition
 
 
-def _selected(*more: Any) -> Select[Any]:  # noqa: ANN401 - columns of any type
+def select_instances(*more: Any) -> Select[Any]:  # noqa: ANN401 - columns of any type
+    """Select what `stored_instance` needs, and ``more`` columns."""
     return (
         select(
             instance.c.id,
@@ -69,7 +70,8 @@ def _selected(*more: Any) -> Select[Any]:  # noqa: ANN401 - columns of any type
     )
 
 
-def _stored(row: Row[Any]) -> StoredInstance:
+def stored_instance(row: Row[Any]) -> StoredInstance:
+    """Return what a row of `select_instances` tells."""
     return StoredInstance(
         instance_id=row.id,
         study_instance_uid=row.study_instance_uid,
@@ -101,7 +103,9 @@ def visible(scope: Scope) -> ColumnElement[bool]:
 def _one_instance(scope: Scope) -> Select[Any]:
     """Select one instance with its details; built once a scope, since frames ask for it."""
     return (
-        _selected(instance_detail.c.metadata, instance_detail.c.bulk, instance_detail.c.frames)
+        select_instances(
+            instance_detail.c.metadata, instance_detail.c.bulk, instance_detail.c.frames
+        )
         .join(instance_detail, instance_detail.c.instance_fk == instance.c.id)
         .where(
             study.c.study_instance_uid == bindparam("study"),
@@ -137,7 +141,7 @@ class InstanceReader:
             row = connection.execute(_one_instance(scope), uids).first()
         if row is None:
             return None
-        return _stored(row), InstanceDetail(row.metadata, row.bulk, row.frames)
+        return stored_instance(row), InstanceDetail(row.metadata, row.bulk, row.frames)
 
     def iter_instances(
         self, scope: Scope, targets: Sequence[Target]
@@ -151,9 +155,11 @@ class InstanceReader:
             with self._engine.read() as connection:
                 rows = {
                     row.id: row
-                    for row in connection.execute(_selected().where(instance.c.id.in_(page)))
+                    for row in connection.execute(
+                        select_instances().where(instance.c.id.in_(page))
+                    )
                 }
-            yield from (_stored(rows[key]) for key in page if key in rows)
+            yield from (stored_instance(rows[key]) for key in page if key in rows)
 
     def iter_metadata(
         self, scope: Scope, targets: Sequence[Target]
@@ -161,13 +167,15 @@ class InstanceReader:
         """Yield each visible instance of ``targets`` with its zstd DICOM JSON."""
         for page in self._pages(scope, targets):
             statement = (
-                _selected(instance_detail.c.metadata)
+                select_instances(instance_detail.c.metadata)
                 .join(instance_detail, instance_detail.c.instance_fk == instance.c.id)
                 .where(instance.c.id.in_(page))
             )
             with self._engine.read() as connection:
                 rows = {row.id: row for row in connection.execute(statement)}
-            yield from ((_stored(rows[key]), rows[key].metadata) for key in page if key in rows)
+            yield from (
+                (stored_instance(rows[key]), rows[key].metadata) for key in page if key in rows
+            )
 
     def iter_details(
         self, scope: Scope, targets: Sequence[Target]
@@ -175,7 +183,7 @@ class InstanceReader:
         """Yield each visible instance of ``targets`` with what ingest worked out for it."""
         for page in self._pages(scope, targets):
             statement = (
-                _selected(
+                select_instances(
                     instance_detail.c.metadata,
                     instance_detail.c.bulk,
                     instance_detail.c.frames,
@@ -186,7 +194,7 @@ class InstanceReader:
             with self._engine.read() as connection:
                 rows = {row.id: row for row in connection.execute(statement)}
             for row in (rows[key] for key in page if key in rows):
-                yield _stored(row), InstanceDetail(row.metadata, row.bulk, row.frames)
+                yield stored_instance(row), InstanceDetail(row.metadata, row.bulk, row.frames)
 
     def last_change(self, scope: Scope, target: Target) -> tuple[int, datetime | None] | None:
         """Return number and moment of the last change of what ``target`` shows.

@@ -360,3 +360,77 @@ commitment = Table(
     ),
     info={KEPT: True},
 )
+
+# Forwarding rules that `fileroom forward add` made: the definition is JSON; and the names of
+# those in the settings, without one: from which change on they hold.
+forward_rule = Table(
+    "forward_rule",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("definition", Text, nullable=False),
+    _count("since"),
+    _text("principal"),
+    Column("created_at", BigInteger, nullable=False),
+    info={KEPT: True},
+)
+
+# What is to be sent to a peer, and what became of it: one row for each rule, destination and
+# study (or a part of it that an operator named; then without a rule).
+forward_job = Table(
+    "forward_job",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    _text("rule"),
+    Column("destination", Text, nullable=False),
+    Column("study_instance_uid", Text, nullable=False),
+    _text("series_instance_uid"),
+    _text("sop_instance_uid"),
+    # waiting, sending, done, dead, cancelled
+    Column("state", Text, nullable=False),
+    # The last change that it answers to: another one than it began with means go on.
+    _count("change"),
+    Column("due_at", BigInteger, nullable=False),
+    # Since when it has been tried in vain, or waited.
+    Column("since", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    _count("sent"),
+    _count("refused"),
+    _count("failed"),
+    _text("reason"),
+    # Who sends it, and until when nobody else may.
+    _text("claim"),
+    _count("lease_until"),
+    _text("principal"),
+    Column("updated_at", BigInteger, nullable=False),
+    UniqueConstraint(
+        "rule",
+        "destination",
+        "study_instance_uid",
+        "series_instance_uid",
+        "sop_instance_uid",
+        name="uq_forward_job",
+    ),
+    Index(None, "state", "due_at", "destination"),
+    Index(None, "study_instance_uid"),
+    info={KEPT: True},
+)
+
+# What a destination has, or would not take: the reason why nothing is sent it twice.
+forward_delivery = Table(
+    "forward_delivery",
+    metadata,
+    Column(
+        "instance_fk",
+        _Key,
+        ForeignKey("instance.id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("destination", Text, primary_key=True),
+    # sent, refused (for good), failed (to be tried again)
+    Column("outcome", Text, nullable=False),
+    Column("status", Integer),
+    _text("reason"),
+    Column("at", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
