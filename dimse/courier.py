@@ -1,13 +1,16 @@
 """The worker that calls on others: what this archive has to say or to send by itself.
 
-One a node, started by the supervisor. Each of its steps does what is due and returns; a step
-has a thread of its own, so that a peer who does not answer one of them holds up no other.
+One a node, started by the supervisor. Each of its steps does what is due and returns, or goes
+on until it is told to stop; it has a thread of its own, so that a peer who does not answer one
+of them holds up no other.
+
 What is due stands in the index, never in memory: a courier that dies is replaced and goes on.
 """
 
 import random
 import signal
 import threading
+import time
 from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Final
@@ -15,7 +18,8 @@ from typing import Final
 from archive.assembly import Archive, open_archive
 from archive.config import Config
 from archive.log import configure_logging, get_logger
-from dimse.commitment_delivery import deliver_due
+from dimse.commitment_delivery import deliver_due as deliver_commitments
+from dimse.forwarding import forward_due
 
 logger = get_logger(__name__)
 
@@ -23,7 +27,10 @@ logger = get_logger(__name__)
 # long looks at it.
 Step = Callable[[Archive, threading.Event], None]
 
-STEPS: Final[Mapping[str, Step]] = {"commitment": deliver_due}
+STEPS: Final[Mapping[str, Step]] = {
+    "commitment": deliver_commitments,
+    "forwarding": forward_due,
+}
 
 _PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 30.0
@@ -59,8 +66,9 @@ class Courier:
         for thread in self._threads:
             thread.start()
         self._stopping.wait()
+        end = time.monotonic() + self._archive.config.archive.drain_timeout_s
         for thread in self._threads:
-            thread.join(self._archive.config.archive.drain_timeout_s)
+            thread.join(max(end - time.monotonic(), 0))
 
     def stop(self) -> None:
         """Begin nothing more."""

@@ -16,6 +16,7 @@ from rich.markup import escape
 from archive.assembly import Archive, open_archive, prepare
 from archive.config import Config, ConfigError, load_config
 from archive.errors import ArchiveError
+from archive.forward.rules import check_rules
 from archive.identity import InstanceRef, ResourceRef, SeriesRef, StudyRef, require_uid
 from archive.log import configure_logging
 from archive.supervisor import running_pid
@@ -55,9 +56,11 @@ def read_config(path: Path | None) -> Config:
     if path is not None and not path.is_file():
         fail(f"there is no settings file {path}", MISUSED)
     try:
-        return load_config(path)
+        config = load_config(path)
+        check_rules(config.dimse.forward)
     except ConfigError as error:
         fail(str(error), MISUSED)
+    return config
 
 
 @contextlib.contextmanager

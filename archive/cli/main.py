@@ -6,10 +6,12 @@ from archive.cli.commitments import commitments
 from archive.cli.demo import demo
 from archive.cli.doctor import doctor
 from archive.cli.exporting import export
+from archive.cli.forwarding import forward
 from archive.cli.importing import import_
 from archive.cli.maintenance import delete, purge, rebuild_index, restore
 from archive.cli.peers import peer
 from archive.cli.reports import status, verify
+from archive.cli.sending import send
 from archive.cli.serving import serve
 from archive.cli.viewer import viewer
 
@@ -30,6 +32,7 @@ app = typer.Typer(
 app.command()(serve)
 app.command(name="import")(import_)
 app.command()(export)
+app.command()(send)
 app.command()(status)
 app.command()(verify)
 app.command(name="rebuild-index")(rebuild_index)
@@ -40,6 +43,7 @@ app.command()(doctor)
 app.command()(demo)
 app.add_typer(commitments)
 app.add_typer(peer)
+app.add_typer(forward)
 app.add_typer(viewer)
 
 
