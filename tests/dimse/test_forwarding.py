@@ -681,6 +681,25 @@ def test_what_arrives_while_its_study_is_sent_is_sent_afterwards(post, sink):
     assert post.job.state == "done"
 
 
+def test_who_is_told_to_stop_gives_back_what_is_being_sent_and_it_goes_on(post, sink):
+    post.rule()
+    post.store(*(str(number) for number in range(1, 31)))
+    post.turn()
+    post.time.pass_(61)
+    with sink:
+        sink.gate.clear()
+        post.forwarder.round()
+        wait_until(lambda: sink.callers, what="the first instance")
+        post.stopping.set()
+        sink.gate.set()
+        post.forwarder.join()
+        job = post.job
+        assert (job.state, job.attempts, job.reason) == ("waiting", 0, "")
+        assert 0 < job.sent < 30
+        Post(post.archive, post.time).turn()
+    assert len(sink.got) == len(set(sink.got)) == 30
+
+
 def test_nothing_to_do_costs_one_statement(post, sink):
     post.rule()
     post.store("1")
