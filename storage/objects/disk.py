@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import glob
 import mmap
 import os
 import shutil
@@ -205,7 +206,8 @@ class DiskStore:
             return
         if not isinstance(body, bytes | bytearray | memoryview):
             raise TypeError("a spool of another store cannot be kept here")
-        part = path.with_name(path.name + _PART)
+        # Of this process alone: another may write the same record at the same time.
+        part = path.with_name(f"{path.name}.{self._journal().name[:8]}{_PART}")
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         try:
             _write_all(descriptor, body)
@@ -331,8 +333,11 @@ class DiskStore:
     def discard_stray(self, key: str) -> bool:
         """Remove an object that no index names, whole or half written; tell if it was there."""
         found = False
-        for path in (self._root / key, self._root / (key + _PART)):
-            if path.is_relative_to(self._root) and path.exists():
+        whole = self._root / key
+        if not whole.is_relative_to(self._root):
+            return False
+        for path in (whole, *whole.parent.glob(f"{glob.escape(whole.name)}*{_PART}")):
+            if path.exists():
                 path.unlink(missing_ok=True)
                 found = True
         return found

@@ -55,6 +55,35 @@ def test_a_discarded_spool_leaves_nothing(store, tmp_path):
     assert not list((tmp_path / "store" / "incoming").iterdir())
 
 
+def test_two_processes_may_put_the_same_object_at_once(store, tmp_path):
+    program = textwrap.dedent("""
+        import sys
+        from pathlib import Path
+        from storage.objects.disk import DiskStore
+        store = DiskStore(Path(sys.argv[1]))
+        sys.stdin.readline()
+        for number in range(300):
+            store.put(f"sources/{number}.json", b"the same")
+    """)
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(tmp_path / "store")],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    for writer in writers:
+        writer.stdin.write("go\n")
+        writer.stdin.flush()
+    for writer in writers:
+        _, said = writer.communicate(timeout=60)
+        assert writer.returncode == 0, said
+    assert store.read("sources/299.json", 0, 100) == b"the same"
+    assert not list((tmp_path / "store" / "sources").glob("*.part"))
+
+
 def test_an_object_that_is_not_there_is_missing(store):
     for act in (
         lambda: store.read(KEY, 0, 1),
