@@ -22,6 +22,7 @@ _STATEMENT_TIMEOUT_S: Final = 30.0
 # SQLite asks whether to go on after this many instructions of its machine, about 1 ms.
 _PROGRESS_STEPS: Final = 100_000
 _WRITING: Final = "fileroom_writing"
+_LOCK_POLL_S: Final = 0.0005
 # What drivers say of a statement that was not let finish.
 _TOOK_TOO_LONG: Final = ("locked", "interrupted", "statement timeout", "user request")
 
@@ -203,9 +204,32 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     # A writer takes the lock at once: upgrading a read transaction can fail half way.
-    writing = connection.get_execution_options().get(_WRITING, False)
     driver: Any = connection.connection.driver_connection
-    driver.execute("BEGIN IMMEDIATE" if writing else "BEGIN")
+    if connection.get_execution_options().get(_WRITING, False):
+        _begin_immediate(driver)
+    else:
+        driver.execute("BEGIN")
+
+
+def _begin_immediate(driver: sqlite3.Connection) -> None:
+    """Take the writer's lock; raise OperationalError when it is not free in time.
+
+    SQLite itself would sleep up to 100 ms at a time while others' transactions last 1 ms.
+    """
+    end = time.monotonic() + _BUSY_TIMEOUT_MS / 1000
+    driver.execute("PRAGMA busy_timeout = 0")
+    try:
+        while True:
+            try:
+                driver.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > end:
+                    raise
+                time.sleep(_LOCK_POLL_S)
+            else:
+                return
+    finally:
+        driver.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
 
 
 @contextlib.contextmanager
