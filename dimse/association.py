@@ -294,7 +294,8 @@ class ServedAssociation(Association):
     def _end(self) -> None:
         """Wait until the peer has closed the connection, or ARTIM for it (Sta13); close it."""
         try:
-            self.kill()
+            if self._started_dul:
+                self.kill()
         finally:
             self.dul.discard()
             self.dimse.discard()
