@@ -20,6 +20,7 @@ _RESOLVED_S: Final = 60.0
 _PERMANENT: Final = 1
 _TRANSIENT: Final = 2
 _SERVICE_USER: Final = 1
+_SERVICE_PROVIDER_ACSE: Final = 2
 _SERVICE_PROVIDER_PRESENTATION: Final = 3
 
 
@@ -54,6 +55,11 @@ def called_not_recognized(why: str) -> Rejection:
 def context_not_supported(why: str) -> Rejection:
     """Return the rejection of an application context that is not DICOM's."""
     return Rejection(_PERMANENT, _SERVICE_USER, 2, why)
+
+
+def too_narrow(why: str) -> Rejection:
+    """Return the rejection of a peer that takes no PDU that anything fits into."""
+    return Rejection(_PERMANENT, _SERVICE_PROVIDER_ACSE, 1, why)
 
 
 def too_many(why: str) -> Rejection:

@@ -28,6 +28,7 @@ from dimse.admission import (
     calls_from_its_place,
     context_not_supported,
     too_many,
+    too_narrow,
 )
 from dimse.commitment_reports import AssociationReports
 from dimse.message_service import ServedMessages
@@ -136,6 +137,8 @@ class ServedAssociation(Association):
             return context_not_supported(f"context {request.application_context_name}")
         if called != str(self.acceptor.ae_title).strip():
             return called_not_recognized(f"called AE title {called!r} is not this archive's")
+        if 0 < self.maximum_pdu < messages.NARROWEST_PDU:
+            return too_narrow(f"it takes PDUs of {self.maximum_pdu} bytes: not one value")
         remote = str(self.requestor.address)
         self.caller = Caller(self.archive, calling=calling, called=called, remote=remote)
         if not self.caller.is_known and not self.peer.services:

@@ -37,6 +37,8 @@ _ELEMENT: Final = struct.Struct("<HHI")
 _PDV: Final = struct.Struct(">BxIIBB")
 # PDU header, length and header of one value: what a PDU holds beyond its data.
 PDV_OVERHEAD: Final = 6
+# One value of two bytes: what is less can be told nothing.
+NARROWEST_PDU: Final = PDV_OVERHEAD + 2
 _LONGEST_COMMENT: Final = 64
 # The longest PDU we take or send. More gains little, and "no limit" would let a peer make us
 # allocate whatever it says.

@@ -23,7 +23,8 @@ class StockUpperLayer(ServedUpperLayer):
         try:
             super().run_reactor()
         finally:
-            self.to_user_queue.put(None)  # type: ignore[arg-type] # the word that ends waiting
+            heard: Any = self.to_user_queue
+            heard.put(None)  # the word that ends waiting
 
     def stop_dul(self) -> bool:
         """End the thread once the state machine is idle; abort what still goes on."""

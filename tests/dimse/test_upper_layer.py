@@ -146,6 +146,16 @@ def test_an_unknown_protocol_version_is_rejected(server):
         wire.associate(version=3)  # bit 0 is what counts (PS3.8 §9.3.2)
 
 
+@pytest.mark.parametrize("maximum", [1, 7])
+def test_a_peer_that_takes_no_pdu_at_all_is_rejected(server, maximum):
+    with Wire(server.port) as wire:
+        wire.send(w.request(maximum=maximum))
+        assert wire.pdu() == (w.RJ, bytes([0, 1, 2, 1]))
+    with Wire(server.port) as wire:
+        wire.associate(maximum=8).send(w.echo())
+        assert wire.status() == 0
+
+
 def test_unrecognized_items_are_skipped(server):
     with Wire(server.port) as wire:
         wire.associate(user=w.item(0x5F, b"later"), items=w.item(0x99, b"?" * 300))
