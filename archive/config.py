@@ -28,6 +28,11 @@ ENVIRONMENT_PREFIX: Final = "FILEROOM_"
 DEFAULT_FILE: Final = Path("config.toml")
 ANYWHERE: Final = "any"
 
+# Settings that name a file: relative to the file they stand in.
+_FILES: Final = {
+    "dimse": ("tls_certificate", "tls_key", "tls_client_ca", "tls_peer_ca"),
+}
+
 
 class ConfigError(Exception):
     """A setting is wrong; the text names it and says what would be right."""
@@ -227,6 +232,27 @@ class DimseSection(_Section):
     spool_threshold_bytes: int = Field(default=8 * 1024 * 1024, ge=0)
     """Larger instances are received into a file instead of memory, in bytes."""
 
+    tls: Literal["off", "optional", "required"] = "off"
+    """TLS on `port`: not spoken, spoken with whoever begins it, or with everyone."""
+
+    tls_port: int = Field(default=0, ge=0, le=65535)
+    """A second port on which only TLS is spoken (registered: 2762); 0: none."""
+
+    tls_certificate: str = ""
+    """Our certificate and those between it and its CA, a PEM file; relative to this file."""
+
+    tls_key: str = ""
+    """Its private key, a PEM file without a password; "": in the certificate's file."""
+
+    tls_client_ca: str = ""
+    """CA certificates that clients' must be signed by, a PEM file."""
+
+    tls_client_certificates: Literal["none", "optional", "required"] = "none"
+    """Whether clients are asked for a certificate, and refused without one."""
+
+    tls_peer_ca: str = ""
+    """CA certificates that called peers' must be signed by, a PEM file; "": the system's."""
+
     strangers: tuple[Service, ...] = tuple(Service)
     """What callers who are no peers may ask for, within `[auth] allow_anonymous`."""
 
@@ -381,9 +407,21 @@ def load_config(path: Path | None = None) -> Config:
     base = file.resolve().parent if file else Path.cwd()
     data_dir = base / config.archive.data_dir.expanduser()
     place = config.archive.model_copy(update={"data_dir": data_dir})
-    config = config.model_copy(update={"archive": place})
+    config = config.model_copy(update={"archive": place} | _placed(config, base))
     _check_exposure(config)
+    _check_tls(config.dimse)
     return config
+
+
+def _placed(config: Config, base: Path) -> dict[str, BaseModel]:
+    """Return the sections that name files, their paths made absolute."""
+    placed: dict[str, BaseModel] = {}
+    for section, keys in _FILES.items():
+        model: BaseModel = getattr(config, section)
+        named = {key: getattr(model, key) for key in keys}
+        absolute = {k: str(base / Path(v).expanduser()) for k, v in named.items() if v}
+        placed[section] = model.model_copy(update=absolute)
+    return placed
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -465,6 +503,21 @@ def _is_json(text: str) -> bool:
     except json.JSONDecodeError:
         return False
     return True
+
+
+def _check_tls(dimse: DimseSection) -> None:
+    speaks = dimse.tls != "off" or dimse.tls_port != 0
+    if speaks and not dimse.tls_certificate:
+        raise ConfigError(
+            "[dimse] tls and tls_port need a certificate: set tls_certificate (and tls_key)"
+        )
+    if dimse.tls_client_certificates == "none":
+        return
+    asks = f"[dimse] tls_client_certificates = {dimse.tls_client_certificates!r}"
+    if not speaks:
+        raise ConfigError(f"{asks} has no effect while TLS is off: set tls or tls_port")
+    if not dimse.tls_client_ca:
+        raise ConfigError(f"{asks} needs tls_client_ca: whose certificates are good?")
 
 
 def is_loopback(host: str) -> bool:

@@ -66,6 +66,7 @@ class Endpoints:
 
     http: tuple[str, int]
     dicom: tuple[str, int]
+    dicom_tls: tuple[str, int] | None = None
 
 
 class Supervisor:
@@ -98,22 +99,35 @@ class Supervisor:
         with self._lock():
             http = _bind("http", self._config.http.host, self._config.http.port)
             dicom = _bind("dimse", self._config.dimse.host, self._config.dimse.port)
+            secure = self._bind_tls()
             render = bind_socket(self._run_dir / "render.sock")
-            self._sockets = [http, dicom, render]
+            self._sockets = [one for one in (http, dicom, secure, render) if one]
             use_folder(self._run_dir / "metrics")
             prepare(self._config)
-            self._plan(http, dicom, render)
+            self._plan(http, dicom, secure, render)
             self._watch_signals()
             _preload()
             try:
-                self._watch(Endpoints(http.getsockname()[:2], dicom.getsockname()[:2]))
+                tls = secure.getsockname()[:2] if secure else None
+                self._watch(Endpoints(http.getsockname()[:2], dicom.getsockname()[:2], tls))
                 return self._drain()
             finally:
                 (self._run_dir / "ready.json").unlink(missing_ok=True)
 
     # -- what runs -------------------------------------------------------------------------
 
-    def _plan(self, http: socket.socket, dicom: socket.socket, render: socket.socket) -> None:
+    def _bind_tls(self) -> socket.socket | None:
+        if not self._config.dimse.tls_port:
+            return None
+        return _bind("dimse", self._config.dimse.host, self._config.dimse.tls_port, "tls_port")
+
+    def _plan(
+        self,
+        http: socket.socket,
+        dicom: socket.socket,
+        secure: socket.socket | None,
+        render: socket.socket,
+    ) -> None:
         config = self._config
         cores = min(os.cpu_count() or 2, 4)
         address = str(self._run_dir / "render.sock")
@@ -121,7 +135,14 @@ class Supervisor:
             (
                 "dicom",
                 config.dimse.workers or cores,
-                partial(_call, "dimse.server:run", dicom, config, render_address=address),
+                partial(
+                    _call,
+                    "dimse.server:run",
+                    dicom,
+                    config,
+                    render_address=address,
+                    tls_listening=secure,
+                ),
             ),
             (
                 "http",
@@ -286,7 +307,7 @@ def running_pid(data_dir: Path) -> int | None:
     return None
 
 
-def _bind(section: str, host: str, port: int) -> socket.socket:
+def _bind(section: str, host: str, port: int, key: str = "port") -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -295,8 +316,8 @@ def _bind(section: str, host: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         raise SupervisorError(
-            f"cannot listen on {host}:{port}: {error.strerror}. Set [{section}] host and port, "
-            f"or FILEROOM_{section.upper()}__PORT, to one that is free"
+            f"cannot listen on {host}:{port}: {error.strerror}. Set [{section}] host and "
+            f"{key}, or FILEROOM_{section.upper()}__{key.upper()}, to one that is free"
         ) from error
     listening.listen(_BACKLOG)
     listening.set_inheritable(True)

@@ -13,6 +13,7 @@ from pynetdicom.acse import ACSE
 from archive.config import ANYWHERE, Peer
 from archive.errors import ArchiveError
 from archive.log import get_logger
+from dimse.tls import TlsSubject
 
 logger = get_logger(__name__)
 _RESOLVED_S: Final = 60.0
@@ -97,7 +98,9 @@ class AdmittingACSE(ACSE):
         return not messages_of.has_waiting and bool(super().is_release_requested())
 
 
-def calls_from_its_place(peer: Peer, remote: str, tls_subject: str | None) -> Rejection | None:
+def calls_from_its_place(
+    peer: Peer, remote: str, tls_subject: TlsSubject | None
+) -> Rejection | None:
     """Check that a caller that names itself as ``peer`` is that peer.
 
     Parameters
@@ -107,8 +110,8 @@ def calls_from_its_place(peer: Peer, remote: str, tls_subject: str | None) -> Re
     tls_subject
         Of the certificate it showed; None without one.
     """
-    if peer.tls_subject and peer.tls_subject != tls_subject:
-        shown = f"it showed {tls_subject!r}" if tls_subject else "it showed none"
+    if peer.tls_subject and not (tls_subject and tls_subject.matches(peer.tls_subject)):
+        shown = f"it showed {str(tls_subject)!r}" if tls_subject else "it showed none"
         return calling_not_recognized(
             f"peer {peer.ae_title} must show a certificate of {peer.tls_subject!r}; {shown}"
         )

@@ -1,6 +1,7 @@
 """One association as the acceptor serves it: messages to services, on either engine."""
 
 import socket
+from collections.abc import Callable
 from typing import Any, Final
 
 from pynetdicom import _config
@@ -40,6 +41,7 @@ from dimse.status import statuses
 from dimse.stock import Received, StockMessages
 from dimse.stock_layer import StockUpperLayer
 from dimse.store import Reception, announced, unacceptable
+from dimse.tls import TlsRefusedError, TlsSubject
 from dimse.upper_layer import ServedUpperLayer
 
 logger = get_logger(__name__)
@@ -84,7 +86,9 @@ class ServedAssociation(Association):
         self.peers = archive.peers
         self.connection: socket.socket | None = None
         self.rejection: Rejection | None = None
-        self.tls_subject: str | None = None
+        # Makes the connection what its port wants, before anything is read from it.
+        self.secure: Callable[[Any], tuple[socket.socket, TlsSubject | None]] | None = None
+        self.tls_subject: TlsSubject | None = None
         self.caller: Caller | None = None
         self.user: Principal | None = None
         self.query_options: dict[str, QueryOptions] = {}
@@ -170,7 +174,8 @@ class ServedAssociation(Association):
     def run_reactor(self) -> None:
         """Serve the association from negotiation to its end."""
         try:
-            super().run_reactor()
+            if self._is_secure():
+                super().run_reactor()
         except Exception:
             logger.exception("association.failed", extra=self._named())
         finally:
@@ -183,6 +188,21 @@ class ServedAssociation(Association):
                 extra=self._named()
                 | {"released": self.is_released, "aborted": self.is_aborted},
             )
+
+    def _is_secure(self) -> bool:
+        """Begin TLS where the port or the peer wants it; tell whether to go on."""
+        if self.secure is None or self.dul.socket is None:
+            return True
+        try:
+            connection, self.tls_subject = self.secure(self.connection)
+        except TlsRefusedError as error:
+            logger.warning("association.refused", extra=self._named() | {"reason": str(error)})
+            return False
+        except (EOFError, OSError):
+            return False
+        self.connection = connection
+        self.dul.connection.become(connection)
+        return True
 
     def send_pdus(self, data: bytes) -> None:
         """Write PDUs that are framed already; raises OSError when the peer is gone."""

@@ -209,6 +209,11 @@ class Connection(AssociationSocket):
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self._raw, socket.SHUT_RD)
 
+    def become(self, connected: socket.socket) -> None:
+        """Go on with the same connection under TLS, before anything was read of it."""
+        connected.setblocking(False)
+        self._raw = self.socket = connected
+
     def handshake(self, end: float) -> None:
         """Complete the handshake of a TLS connection; nothing on any other.
 

@@ -6,6 +6,7 @@ import ssl
 
 from archive.config import Peer
 from archive.errors import PeerError
+from dimse.tls import tls_fault
 
 
 def dial(peer: Peer, *, timeout_s: float, tls: ssl.SSLContext | None = None) -> socket.socket:
@@ -54,14 +55,4 @@ def _secured(connection: socket.socket, peer: Peer, tls: ssl.SSLContext) -> sock
     except OSError as error:
         with contextlib.suppress(OSError):
             connection.close()
-        raise PeerError(f"{place(peer)}: {_tls_fault(error)}") from error
-
-
-def _tls_fault(error: OSError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not accepted: {error.verify_message}"
-    if isinstance(error, TimeoutError):
-        return "no TLS handshake in time; does it speak TLS on this port?"
-    if isinstance(error, ssl.SSLError) and error.reason:
-        return f"TLS handshake failed: {error.reason.replace('_', ' ').lower()}"
-    return "it closed the connection in the TLS handshake; does it speak TLS on this port?"
+        raise PeerError(f"{place(peer)}: {tls_fault(error)}") from error

@@ -8,7 +8,7 @@ from pynetdicom.presentation import PresentationContext, build_context
 
 from archive.assembly import Archive
 from archive.auth.principal import Principal
-from archive.config import Peer
+from archive.config import ConfigError, Peer
 from archive.errors import ArchiveError, PeerError
 from archive.log import get_logger
 from archive.retrieve.values import StoredInstance
@@ -16,6 +16,7 @@ from dimse.contexts import EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN
 from dimse.dialing import dial, place
 from dimse.requestor import Requestor
 from dimse.send import Sender, Suboperation
+from dimse.tls import client_context
 
 logger = get_logger(__name__)
 
@@ -117,10 +118,11 @@ def connect(
 
 
 def _dialled(archive: Archive, peer: Peer) -> socket.socket:
-    timeout_s = archive.config.dimse.association_timeout_s
-    if peer.tls:
-        raise PeerError(f"{place(peer)} wants TLS, which this archive does not speak yet")
-    return dial(peer, timeout_s=timeout_s)
+    try:
+        tls = client_context(archive.config, peer) if peer.tls else None
+    except ConfigError as error:
+        raise PeerError(f"{place(peer)}: TLS cannot be spoken: {error}") from error
+    return dial(peer, timeout_s=archive.config.dimse.association_timeout_s, tls=tls)
 
 
 def deliver(  # noqa: PLR0913 - agreed with those who call it

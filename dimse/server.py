@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 import time
+from functools import partial
 from types import FrameType
 from typing import Any, Final
 
@@ -29,6 +30,7 @@ from dimse.direct_association import DirectAssociation
 from dimse.messages import MAXIMUM_PDU
 from dimse.negotiation import on_extended
 from dimse.presence import Presence
+from dimse.tls import Mode, TlsAcceptor
 
 logger = get_logger(__name__)
 
@@ -46,17 +48,32 @@ class DicomServer:
         What serves them.
     listening
         A listening socket; several processes may share it.
+    tls_listening
+        One on which nothing but TLS is spoken.
+
+    Raises
+    ------
+    ConfigError
+        If TLS is wanted, and a certificate or key cannot be used.
     """
 
-    def __init__(self, archive: Archive, listening: socket.socket) -> None:
+    def __init__(
+        self,
+        archive: Archive,
+        listening: socket.socket,
+        tls_listening: socket.socket | None = None,
+    ) -> None:
         self._archive = archive
         self._settings = archive.config.dimse
-        self._listening = listening
+        self._listening: dict[socket.socket, Mode] = {listening: self._settings.tls}
+        if tls_listening is not None:
+            self._listening[tls_listening] = "required"
+        self._stopping = threading.Event()
+        self._tls = TlsAcceptor(self._settings, self._stopping)
         self._presence = Presence(
             archive.config.archive.data_dir / RUN_FOLDER / "associations",
             self._settings.max_associations,
         )
-        self._stopping = threading.Event()
         self._contexts = service_contexts()
         self._engine = (
             DirectAssociation if self._settings.engine == "direct" else ServedAssociation
@@ -68,16 +85,17 @@ class DicomServer:
     @property
     def port(self) -> int:
         """The TCP port it listens on."""
-        port: int = self._listening.getsockname()[1]
+        port: int = next(iter(self._listening)).getsockname()[1]
         return port
 
     def serve(self) -> None:
         """Accept until `stop` is called; then let associations finish, for a while."""
-        self._listening.setblocking(False)
+        for listening in self._listening:
+            listening.setblocking(False)
         while not self._stopping.is_set():
-            ready, _, _ = select.select([self._listening], [], [], _POLL_S)
-            if ready:
-                self._accept()
+            ready, _, _ = select.select(list(self._listening), [], [], _POLL_S)
+            for listening in ready:
+                self._accept(listening)
             self._associations = {one for one in self._associations if one.is_alive()}
         self._drain()
         self._presence.close()
@@ -86,13 +104,14 @@ class DicomServer:
         """Accept nothing more."""
         self._stopping.set()
 
-    def _accept(self) -> None:
+    def _accept(self, listening: socket.socket) -> None:
         try:
-            connection, address = self._listening.accept()
+            connection, address = listening.accept()
         except (BlockingIOError, ConnectionError):
             return  # another worker was faster, or the peer has gone again
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         association = self._association(connection, address)
+        association.secure = partial(self._tls.secure, mode=self._listening[listening])
         self._associations.add(association)
         association.start()
 
@@ -182,16 +201,23 @@ def _log(name: str, event: evt.Event) -> None:
             {"contexts": len(association.accepted_contexts)}
             if rejection is None
             else {"reason": rejection.why}
-        ),
+        )
+        | ({"tls_subject": str(association.tls_subject)} if association.tls_subject else {}),
     )
 
 
-def run(listening: socket.socket, config: Config, *, render_address: str | None) -> None:
+def run(
+    listening: socket.socket,
+    config: Config,
+    *,
+    render_address: str | None,
+    tls_listening: socket.socket | None = None,
+) -> None:
     """Be one DICOM worker until SIGTERM; what the supervisor starts."""
     configure_logging(config.logging.level)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     with open_archive(config, render_address=render_address) as archive:
-        server = DicomServer(archive, listening)
+        server = DicomServer(archive, listening, tls_listening)
 
         def stop(_number: int, _frame: FrameType | None) -> None:
             server.stop()

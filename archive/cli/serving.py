@@ -4,8 +4,9 @@ from typing import Annotated
 
 import typer
 
-from archive.cli.common import ConfigOption, console, fail, read_config
-from archive.config import Config
+from archive.auth.certificates import check_tls
+from archive.cli.common import MISUSED, ConfigOption, console, fail, read_config
+from archive.config import Config, ConfigError
 from archive.log import configure_logging
 from archive.supervisor import Endpoints, Supervisor, SupervisorError
 
@@ -28,6 +29,10 @@ def serve(
     Exit status: 0 stopped in order, 1 could not start or had to be forced, 2 settings wrong.
     """
     settings = read_config(config)
+    try:
+        check_tls(settings.dimse)
+    except ConfigError as error:
+        fail(str(error), MISUSED)
     configure_logging(settings.logging.level)
 
     def announce(endpoints: Endpoints) -> None:
@@ -45,13 +50,18 @@ def _announce(config: Config, endpoints: Endpoints) -> None:
     host, port = endpoints.http
     dicom_host, dicom_port = endpoints.dicom
     web = f"http://{host}:{port}"
+    secure = ""
+    if endpoints.dicom_tls is not None:
+        secure = "\n  DICOM, TLS     {} at {}:{}".format(
+            config.dimse.ae_title, *endpoints.dicom_tls
+        )
     console.print(
         f"""
 [bold]Fileroom is ready.[/bold]
 
   In a browser   {web}/
   DICOMweb       {web}/dicom-web
-  DICOM          {config.dimse.ae_title} at {dicom_host}:{dicom_port}
+  DICOM          {config.dimse.ae_title} at {dicom_host}:{dicom_port}{secure}
   Data           {config.archive.data_dir}
 
 Try next, in another terminal:

@@ -38,14 +38,17 @@ def dicom(engine, tmp_path, sink_port):
 
 
 @contextlib.contextmanager
-def running_dicom(config):
-    """A DICOM server over a real archive."""
-    with running_archive(config) as archive:
-        listening = listening_socket()
-        server = DicomServer(archive, listening)
+def running_dicom(config, *, tls_port: bool = False):
+    """A DICOM server over a real archive; ``tls_port``: it has a port for TLS alone."""
+    with running_archive(config) as archive, contextlib.ExitStack() as sockets:
+        listening = sockets.enter_context(listening_socket())
+        secure = sockets.enter_context(listening_socket()) if tls_port else None
+        server = DicomServer(archive, listening, secure)
+        server.tls_port = secure.getsockname()[1] if secure else 0
         thread = threading.Thread(target=server.serve)
         thread.start()
-        yield server
-        server.stop()
-        thread.join()
-        listening.close()
+        try:
+            yield server
+        finally:
+            server.stop()
+            thread.join()
