@@ -36,7 +36,7 @@ class Connection(AssociationSocket):
     association
         pynetdicom's association.
     connected
-        A socket, connected; one of TLS may still have its handshake before it.
+        A socket, connected.
     timeout_s
         Seconds within which the peer must take 128 KiB of what is sent.
     """
@@ -213,22 +213,6 @@ class Connection(AssociationSocket):
         """Go on with the same connection under TLS, before anything was read of it."""
         connected.setblocking(False)
         self._raw = self.socket = connected
-
-    def handshake(self, end: float) -> None:
-        """Complete the handshake of a TLS connection; nothing on any other.
-
-        Raises
-        ------
-        OSError
-            If it fails, or takes longer than until ``end``.
-        """
-        while isinstance(self._raw, ssl.SSLSocket):
-            try:
-                self._raw.do_handshake()
-            except _WOULD_BLOCK as error:
-                self._wait_or_fail(_needed(error, select.POLLIN), end)
-            else:
-                return
 
     # -- what pynetdicom calls -------------------------------------------------------------
 

@@ -1,19 +1,13 @@
 """The same engines over TLS sockets, where ``select`` does not tell what can be read."""
 
 import contextlib
-import queue
 import shutil
-import socket
 import ssl
 import subprocess
-from types import SimpleNamespace
 
 import pytest
-from pynetdicom.association import Association
 
 from archive.auth.principal import OPERATOR
-from dimse.connection import Connection
-from dimse.server import DicomServer
 from tests.dimse import wire as w
 from tests.dimse.test_upper_layer import padding
 from tests.dimse.wire import Wire
@@ -33,27 +27,15 @@ def certificate(tmp_path_factory):
     return folder
 
 
-def wrapped(connection: socket.socket, certificate) -> ssl.SSLSocket:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
-    return context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
-
-
 @pytest.fixture(params=["direct", "stock"])
-def server(request, tmp_path, certificate, monkeypatch):
-    make = DicomServer._association
-    run = Association.run_reactor
-
-    def association(self, connection, *others):
-        return make(self, wrapped(connection, certificate), *others)
-
-    def run_reactor(self):
-        self.dul.connection.handshake(w.time.monotonic() + 10)
-        run(self)
-
-    monkeypatch.setattr(DicomServer, "_association", association)
-    monkeypatch.setattr(Association, "run_reactor", run_reactor)
-    with w.serving(tmp_path, request.param, network_timeout_s=3) as running:
+def server(request, tmp_path, certificate):
+    files = {
+        "tls_certificate": str(certificate / "cert.pem"),
+        "tls_key": str(certificate / "key.pem"),
+    }
+    with w.serving(
+        tmp_path, request.param, network_timeout_s=3, tls="required", **files
+    ) as running:
         yield running
 
 
@@ -107,14 +89,3 @@ def test_who_does_not_speak_tls_is_let_go(server):
             while wire.socket.recv(1000):
                 pass  # an alert of TLS, or nothing, and then the end
     w.leaves_nothing(server)
-
-
-def test_a_handshake_that_never_comes_has_an_end(certificate):
-    ours, theirs = socket.socketpair()
-
-    nobody = SimpleNamespace(dul=SimpleNamespace(event_queue=queue.Queue()))
-    connection = Connection(nobody, wrapped(ours, certificate), timeout_s=1)
-    with pytest.raises(TimeoutError):
-        connection.handshake(w.time.monotonic() + 0.2)
-    connection._shutdown_socket()
-    theirs.close()
