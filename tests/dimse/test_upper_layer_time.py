@@ -13,7 +13,7 @@ from tests.conftest import wait_until
 from tests.dimse import wire as w
 from tests.dimse.wire import Wire
 
-ARTIM_S, PDU_S, IDLE_S = 1.0, 1.5, 3.0
+ARTIM_S, PDU_S, IDLE_S = 1.0, 1.5, 4.0
 BODY = w.small_ct("1.2.3.4.1", "1.2.3.4") + bytes(2000)
 
 
@@ -147,7 +147,7 @@ def test_dribbling_senders_disturb_nobody_and_get_through(tmp_path):
             for at in range(len(raw) - 1):
                 for wire in dribblers:
                     wire.send(raw[at : at + 1])
-                if stop.wait(0.2):
+                if stop.wait(0.4):
                     break
             for wire in dribblers:
                 wire.send(raw[at + 1 :])

@@ -4,7 +4,6 @@ import contextlib
 import socket
 import struct
 import threading
-import time
 from collections.abc import Iterator
 
 from archive.config import AuthSection, DimseSection
@@ -204,7 +203,7 @@ class Wire:
             return self.pdu() == (0, b"")
         return True
 
-    def silence(self, seconds: float = 0.3) -> bool:
+    def silence(self, seconds: float = 0.15) -> bool:
         """Whether nothing comes for a while, not even the end."""
         self.socket.settimeout(seconds)
         try:
@@ -273,7 +272,3 @@ def echoes(server: DicomServer) -> None:
 def the_association(server: DicomServer):
     """The one association there is."""
     return wait_until(lambda: next(iter(server._associations), None), what="an association")
-
-
-def until(moment: float) -> float:
-    return max(moment - time.monotonic(), 0)
