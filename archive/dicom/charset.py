@@ -46,7 +46,7 @@ _G0: Final = {
     b"\x1b$@": "iso2022_jp",
     b"\x1b$(D": "iso2022_jp_2",
 }
-_G1: Final = {
+G1: Final = {
     b"\x1b-A": "latin_1",
     b"\x1b-B": "iso8859_2",
     b"\x1b-C": "iso8859_3",
@@ -129,8 +129,8 @@ def _decode_extended(raw: bytes, first: str, *, is_name: bool) -> tuple[str, boo
     decoded: list[tuple[str, bool]] = []
     for index, part in enumerate(_ESCAPE.split(raw)):
         if index % 2:  # an escape sequence
-            g0, g1 = _G0.get(part, g0), _G1.get(part, g1)
-            decoded.append(("", part in _G0 or part in _G1))
+            g0, g1 = _G0.get(part, g0), G1.get(part, g1)
+            decoded.append(("", part in _G0 or part in G1))
         else:
             # A delimiter ends the reach of an escape sequence (PS3.5 §6.1.2.5.3).
             ends = _LINE_ENDS if g0 in _TWO_BYTES else delimiters

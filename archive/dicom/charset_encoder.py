@@ -9,7 +9,7 @@ from typing import Final
 
 from pydicom.charset import convert_encodings, encode_string
 
-from archive.dicom.charset import codec_of, decoder, is_known
+from archive.dicom.charset import G1, codec_of, decoder, is_known
 
 # Characters, and whether they are a person name's, to bytes; raises UnicodeEncodeError when
 # something would be lost.
@@ -44,6 +44,8 @@ class _Extended:
 
     def __init__(self, terms: tuple[str, ...]) -> None:
         self._decode = decoder(terms)
+        first = codec_of(terms[0]) if terms else None
+        self._back = next((escape for escape, codec in G1.items() if codec == first), b"")
         self._knows_gb2312 = "gb2312" in [codec_of(term) for term in terms[1:]]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -68,4 +70,7 @@ class _Extended:
                 return _GB2312 + part.encode("gb2312")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return bytes(encode_string(part, self._encodings))
+            encoded = bytes(encode_string(part, self._encodings))
+        # The first set shall be active again before a delimiter (§6.1.2.5.3): readers there are
+        # that do not know it is.
+        return encoded + self._back if encoded.startswith(b"\x1b-") else encoded

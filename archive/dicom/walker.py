@@ -99,12 +99,12 @@ class Walker(DataSetReader):
                 position, last = self._plain_run(position, end, scope, attributes, last)
                 if position + 8 > end:
                     break
+            if not self._buffer[position] and self._is_padding(position, end):
+                break
             element = self._header(position, end, scope)
             tag = element.tag
             if tag == ITEM_END and delimited:
                 return self._sorted(attributes, ordered), element.value_at
-            if tag == 0 and not any(self._buffer[position : min(end, position + 64)]):
-                break  # padding with zeros, which some writers leave behind the data set
             if tag <= last:
                 ordered = False
                 self._warn(f"{tag:08X}", "out of order, or there twice")
@@ -115,6 +115,10 @@ class Walker(DataSetReader):
                 "an item has no end: its delimiter is missing", offset=position
             )
         return self._sorted(attributes, ordered), position
+
+    def _is_padding(self, position: int, end: int) -> bool:
+        """Tell whether zeros follow, which some writers leave behind the data set."""
+        return not any(self._buffer[position : min(end, position + 64)])
 
     def _plain_run(
         self, position: int, end: int, scope: Scope, into: Attributes, last: int
