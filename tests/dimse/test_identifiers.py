@@ -127,11 +127,8 @@ def test_sequences_of_any_length_and_as_un(undefined, vr):
         item += struct.pack("<HHI", 0xFFFE, 0xE00D, 0)
         item += struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
     head = struct.pack("<HH2sHI", 0x0040, 0x0275, vr.encode(), 0, length)
-    if undefined:
-        raw = LEVEL + head + item
-    else:
-        raw = LEVEL + element(0x00400275, vr, item)
-    assert keys(raw) == {"00400275.00400009": "SPS1"}
+    sequence = head + item if undefined else element(0x00400275, vr, item)
+    assert keys(LEVEL + sequence) == {"00400275.00400009": "SPS1"}
 
 
 def test_an_empty_sequence_and_an_empty_item_ask_for_all_of_it():
@@ -280,7 +277,8 @@ def answered(match, asked: bytes, syntax: str = EXPLICIT, **agreed) -> Dataset:
     if syntax == DEFLATED:
         raw = zlib.decompress(raw, -15)
     dataset = read_dataset(io.BytesIO(raw), syntax == IMPLICIT, syntax != BIG)
-    assert [int(tag) for tag in dataset.keys()] == sorted(int(tag) for tag in dataset.keys())
+    tags = list(map(int, dataset.keys()))
+    assert tags == sorted(tags)
     for one in dataset.iterall():
         _ = one.value
     return dataset
@@ -302,7 +300,7 @@ STUDY = {
 def test_an_answer_holds_what_was_asked_and_where_to_retrieve_it(syntax):
     asked = DataSetEncoder(syntax).encode(
         [("00080052", {"vr": "CS", "Value": ["STUDY"]})]
-        + [(tag, {"vr": STUDY[tag]["vr"]}) for tag in STUDY if tag not in ("00080201",)]
+        + [(tag, {"vr": STUDY[tag]["vr"]}) for tag in STUDY if tag != "00080201"]
         + [("00104000", {"vr": "LT"})]
     )
     found = answered(STUDY, asked, syntax)
@@ -320,7 +318,8 @@ def test_an_answer_holds_what_was_asked_and_where_to_retrieve_it(syntax):
 
 def test_nothing_is_answered_that_was_not_asked():
     found = answered(STUDY, LEVEL + element(0x00100020, "LO", b""))
-    assert {int(tag) for tag in found.keys()} == {0x00080052, 0x00080054, 0x00080056, 0x00100020}
+    tags = set(map(int, found.keys()))
+    assert tags == {0x00080052, 0x00080054, 0x00080056, 0x00100020}
 
 
 @pytest.mark.parametrize(
@@ -382,9 +381,13 @@ def test_only_matching_items_and_only_what_was_asked_of_them():
     assert [one.ScheduledProcedureStepID for one in items] == ["SPS1", "SPS2"]
     assert [one.ScheduledProcedureStepDescription for one in items] == ["", "second"]
     assert all(len(one) == 2 for one in items)
-    whole = answered(match, element(0x00080052, "CS", b"SERIES") + element(0x00400275, "SQ", b""))
+    whole = answered(
+        match, element(0x00080052, "CS", b"SERIES") + element(0x00400275, "SQ", b"")
+    )
     assert len(whole.RequestAttributesSequence) == 3
-    assert whole.RequestAttributesSequence[0].RequestedProcedureCodeSequence[0].CodeValue == "C1"
+    assert (
+        whole.RequestAttributesSequence[0].RequestedProcedureCodeSequence[0].CodeValue == "C1"
+    )
 
 
 def test_private_attributes_are_answered_for_the_creator_that_was_asked():
