@@ -3,8 +3,10 @@
 from datetime import datetime
 from typing import Final
 
+from archive.dicom.dictionary import public_vr
 from archive.dicom.normalise import normalise_date, normalise_time
 from archive.errors import InvalidRequestError
+from archive.query.request import SearchKey
 
 EMPTY: Final = '""'
 _DATE_FORM: Final = "expected YYYYMMDD, or a range FROM-TO, FROM- or -TO (PS3.5 §6.2)"
@@ -16,6 +18,12 @@ Bounds = tuple[str | None, str | None]
 def is_universal(value: str) -> bool:
     """Tell whether a value matches everything (PS3.4 §C.2.2.2.3)."""
     return not value.strip("*")
+
+
+def asks_for_all(key: SearchKey) -> bool:
+    """Tell whether a key matches everything, as a name of empty groups does too."""
+    is_name = public_vr(int(key.path[-1], 16)) == "PN"
+    return any(is_universal(value.strip("=") if is_name else value) for value in key.values)
 
 
 def has_wildcard(value: str) -> bool:

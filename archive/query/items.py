@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from archive.dicom.dictionary import public_vr
-from archive.query.forms import is_universal
+from archive.query.forms import asks_for_all
 from archive.query.request import SearchKey, SearchRequest
 from archive.query.residual import Residual, residual_of
 
@@ -58,9 +58,7 @@ class WantedItems:
 def wanted_items(tag: str, asked: Asked, request: SearchRequest) -> WantedItems:
     """Return what chooses the items of the sequence ``tag``, after the keys of ``request``."""
     keys: list[SearchKey] = [
-        key
-        for key in request.keys
-        if key.path[0] == tag and not any(is_universal(value) for value in key.values)
+        key for key in request.keys if key.path[0] == tag and not asks_for_all(key)
     ]
     residual = residual_of(keys, request)
     inner = residual.sequences.get(tag, _NOTHING) if residual else _NOTHING

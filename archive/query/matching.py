@@ -35,6 +35,7 @@ from archive.query.forms import (
     EMPTY,
     Bounds,
     are_alike,
+    asks_for_all,
     date_bounds,
     has_wildcard,
     is_range,
@@ -103,7 +104,7 @@ def plan_of(request: SearchRequest) -> Plan:
     ignored: list[str] = []
     together = _decided_together(request)
     for key in request.keys:
-        if any(is_universal(value) for value in key.values) or key.path[0] in NEVER_MATCHED:
+        if asks_for_all(key) or key.path[0] in NEVER_MATCHED:
             continue
         with _blamed(key):
             _require_length(key)

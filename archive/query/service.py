@@ -15,7 +15,7 @@ from archive.errors import (
 from archive.query.ahead import SearchAhead
 from archive.query.columns import COLUMNS, ORDER_COLUMNS, PATIENT_COLUMNS
 from archive.query.evaluation import Evaluation
-from archive.query.forms import is_universal
+from archive.query.forms import asks_for_all
 from archive.query.matching import Plan, plan_of
 from archive.query.request import Level, Order, Page, SearchRequest
 from archive.query.returned import Match, Projection, private_of
@@ -148,11 +148,7 @@ class QueryService:
     def _matches(
         self, principal: Principal, request: SearchRequest, keys: Iterable[int]
     ) -> Iterator[Match]:
-        named = {
-            key.path
-            for key in request.keys
-            if not any(is_universal(value) for value in key.values)
-        }
+        named = {key.path for key in request.keys if not asks_for_all(key)}
         projection = Projection(
             request,
             with_study=request.level in (Level.SERIES, Level.INSTANCE)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pynetdicom import AE
@@ -203,6 +203,7 @@ def questions(draw):
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(questions())
+@example(("IMAGE", {("00100010",): "="}, False))
 def test_the_same_question_has_the_same_answer_in_the_same_order(both, question):
     level, keys, fuzzy = question
     expected = both.by_qido(level, keys, fuzzy)
