@@ -230,7 +230,10 @@ class DimseSection(_Section):
     """Matches that one C-FIND is answered with; 0: all. More end with a warning (B001)."""
 
     spool_threshold_bytes: int = Field(default=8 * 1024 * 1024, ge=0)
-    """Larger instances are received into a file instead of memory, in bytes."""
+    """Larger instances are received, or transcoded, into a file instead of memory, in bytes."""
+
+    keep_associations_s: float = Field(default=5.0, ge=0)
+    """Seconds that an association with a C-MOVE destination is kept for the next; 0: none."""
 
     tls: Literal["off", "optional", "required"] = "off"
     """TLS on `port`: not spoken, spoken with whoever begins it, or with everyone."""

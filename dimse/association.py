@@ -35,6 +35,7 @@ from dimse.commitment_reports import AssociationReports
 from dimse.message_service import ServedMessages
 from dimse.messages import Command
 from dimse.negotiation import QueryOptions
+from dimse.outgoing import Links
 from dimse.peers import Caller
 from dimse.presence import Presence
 from dimse.status import statuses
@@ -93,6 +94,7 @@ class ServedAssociation(Association):
         self.user: Principal | None = None
         self.query_options: dict[str, QueryOptions] = {}
         self.reports = AssociationReports(self)
+        self.links: Links | None = None
         self._presence = presence
         self._slot: int | None = None
 

@@ -19,9 +19,10 @@ from archive.errors import ArchiveError, PeerError
 from archive.forward.queue import FORWARDER, Delivery, ForwardJob, ForwardQueue, Verdict
 from archive.log import get_logger
 from archive.metrics import FORWARDS_ENDED, FORWARDS_OPEN, INSTANCES_FORWARDED
+from archive.retrieve.listing import ListedInstance
 from archive.retrieve.values import StoredInstance
 from dimse.outgoing import deliver
-from dimse.store_answers import Answer, answer, in_words
+from dimse.store_answers import Answer, answer
 
 logger = get_logger(__name__)
 
@@ -285,19 +286,16 @@ class Run:
     def _is_over(self) -> bool:
         return self.lost or self._stopping.is_set() or self._in_a_row >= _FAILURES_IN_A_ROW
 
-    def _on_each(self, stored: StoredInstance, status: int | None, reason: str) -> None:
+    def _on_each(self, entry: ListedInstance, status: int | None, reason: str) -> None:
         became = self._judge(status)
-        why = "" if became is Answer.SENT and not status else reason
-        if not why and status:
-            why = in_words(status)
         self.sent += became is Answer.SENT
         self.refused += became is Answer.REFUSED
         self.failed += became is Answer.FAILED
         if became is Answer.FAILED:
-            self._reason = why
+            self._reason = reason
         self._in_a_row = self._in_a_row + 1 if became is Answer.FAILED else 0
         INSTANCES_FORWARDED.labels(became.value).inc()
-        self._unwritten.append(Delivery(stored.instance_id, became.value, status, why))
+        self._unwritten.append(Delivery(entry.instance_id, became.value, status, reason))
         due = time.monotonic() - self._written > _WRITE_S
         if due or len(self._unwritten) >= _WRITE_EVERY:
             self._write()

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from pydicom.datadict import keyword_for_tag
+
 from archive.dicom.charset import decoder
 from archive.dicom.dictionary import public_vr
 from archive.dicom.instance import Attributes
@@ -233,28 +235,42 @@ def _keys(
 
 
 def unique_keys(identifier: Identifier, sop_class_uid: str) -> SearchRequest:
-    """Return the search for what a C-MOVE or C-GET identifier names (PS3.4 §C.4.2.1.4).
+    """Return the search for what a C-MOVE or C-GET identifier names (PS3.4 §C.4.2.1.4.1).
 
-    Only unique keys count; that of the level must have a value, or all would be sent.
+    Only the unique keys of the level and of those above it count. Those above may be missing
+    (relational retrieval, §C.5.2.2.1); that of the level must have values, or all there is
+    would be sent.
 
     Raises
     ------
     InvalidRequestError
-        If it has none.
+        If it has none, or one with a wildcard, which a unique key cannot have.
     """
     level = level_of(identifier, sop_class_uid)
     keys = []
-    for unique in _UNIQUE_KEYS.values():
-        value = "\\".join(identifier.texts(unique))
-        if value.strip("*\\ "):
-            keys.append(SearchKey((unique,), value))
-    if _UNIQUE_KEYS[level] not in {key.path[0] for key in keys}:
-        missing = _UNIQUE_KEYS[level]
-        raise InvalidRequestError(
-            f"a retrieve at level {level.value} must name {missing}", tag=missing
-        )
+    for above, unique in _UNIQUE_KEYS.items():
+        values = _unique_values(identifier, unique)
+        if values:
+            keys.append(SearchKey((unique,), values[0], tuple(values[1:])))
+        elif above is level:
+            name = f"({unique[:4]},{unique[4:]}) {keyword_for_tag(unique)}"
+            raise InvalidRequestError(
+                f"level {level.value} needs a value of {name}", tag=unique
+            )
+        if above is level:
+            break
     search_level = Level.STUDY if level is Level.PATIENT else level
     return SearchRequest(level=search_level, keys=tuple(keys))
+
+
+def _unique_values(identifier: Identifier, unique: str) -> list[str]:
+    texts = identifier.texts(unique)
+    if any("*" in text or "?" in text for text in texts):
+        raise InvalidRequestError(
+            f"no wildcards in {keyword_for_tag(unique)}: it is a unique key", tag=unique
+        )
+    # An empty value would match everything.
+    return [value for text in texts if (value := text.strip(" \0"))]
 
 
 def encode_failed(uids: list[str], transfer_syntax: Any) -> io.BytesIO:  # noqa: ANN401 - pydicom's UID

@@ -11,6 +11,8 @@ from typing import Final
 from archive.errors import InvalidRequestError
 from archive.identity import is_uid
 
+Buffer = bytes | bytearray | memoryview
+
 AFFECTED_SOP_CLASS_UID: Final = 0x0002
 COMMAND_FIELD: Final = 0x0100
 MESSAGE_ID: Final = 0x0110
@@ -184,51 +186,52 @@ def pdu(context_id: int, control: int, data: bytes | bytearray | memoryview) -> 
     return b"".join((_PDV.pack(4, length + 4, length, context_id, control), data))
 
 
-def command_pdus(context_id: int, command_set: bytes, *, maximum_pdu: int) -> bytes:
-    """Return the PDUs of a whole command set, one for every peer but the narrowest."""
-    fragments = _iter_fragments((command_set,), _room(maximum_pdu))
-    return b"".join(
-        pdu(context_id, COMMAND_FRAGMENT | last, fragment) for last, fragment in fragments
-    )
-
-
-def iter_pdus(
-    context_id: int, chunks: Iterable[bytes | bytearray | memoryview], *, maximum_pdu: int
-) -> Iterator[bytes]:
-    """Yield the P-DATA-TF PDUs of one data set, none longer than the peer takes.
+def framed(
+    context_id: int, data: Buffer, *, maximum_pdu: int, control: int = 0, last: bool = True
+) -> bytes:
+    """Return ``data`` as P-DATA-TF PDUs, none longer than the peer takes (PS3.8 §D.1).
 
     Parameters
     ----------
     maximum_pdu
-        What the peer takes (PS3.8 §D.1); 0 for no limit.
+        What the peer takes; 0 for no limit.
+    control
+        `COMMAND_FRAGMENT` for a command set.
+    last
+        Whether the message's command or data set ends with it (PS3.8 §E.2).
     """
-    for last, fragment in _iter_fragments(chunks, _room(maximum_pdu)):
-        yield pdu(context_id, last, fragment)
+    # Fragments have an even length, but for the end of a data set that was received odd.
+    room = max((min(maximum_pdu, MAXIMUM_PDU) or MAXIMUM_PDU) - PDV_OVERHEAD, 2) & ~1
+    view = memoryview(data)
+    pieces: list[Buffer] = []
+    for start in range(0, len(view) or 1, room):
+        piece = view[start : start + room]
+        ends = LAST_FRAGMENT if last and start + room >= len(view) else 0
+        length = len(piece) + 2
+        pieces.append(_PDV.pack(4, length + 4, length, context_id, control | ends))
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
-def _room(maximum_pdu: int) -> int:
-    # Of even length, since DCMTK takes no fragment of an odd one.
-    longest = min(maximum_pdu or MAXIMUM_PDU, MAXIMUM_PDU)
-    return max((longest - PDV_OVERHEAD) & ~1, 2)
+def command_pdus(context_id: int, command_set: bytes, *, maximum_pdu: int) -> bytes:
+    """Return the PDUs of a whole command set, one for every peer but the narrowest."""
+    return framed(context_id, command_set, maximum_pdu=maximum_pdu, control=COMMAND_FRAGMENT)
 
 
-def _iter_fragments(
-    chunks: Iterable[bytes | bytearray | memoryview], room: int
-) -> Iterator[tuple[int, bytearray | memoryview]]:
-    """Yield fragments of ``room`` bytes, and the rest, which is told to be the last."""
-    held = bytearray()
+def iter_pdus(context_id: int, chunks: Iterable[bytes], *, maximum_pdu: int) -> Iterator[bytes]:
+    """Yield the P-DATA-TF PDUs of one data set, those of a chunk together.
+
+    Parameters
+    ----------
+    maximum_pdu
+        What the peer takes; 0 for no limit.
+    """
+    held = b""
     for chunk in chunks:
-        view, at = memoryview(chunk), 0
+        if len(held) % 2:
+            # What was made of pieces of any length: only the last fragment may be odd.
+            chunk, held = held[-1:] + chunk, held[:-1]  # noqa: PLW2901
         if held:
-            at = min(room - len(held), len(view))
-            held += view[:at]
-            if at == len(view):
-                continue
-            yield 0, held
-            held = bytearray()
-        while len(view) - at > room:
-            yield 0, view[at : at + room]
-            at += room
-        held += view[at:]
-    # Data sets have an even length (PS3.5 §7.1.1); one that was received odd stays odd.
-    yield LAST_FRAGMENT, held
+            yield framed(context_id, held, maximum_pdu=maximum_pdu, last=False)
+        held = chunk
+    yield framed(context_id, held, maximum_pdu=maximum_pdu)

@@ -1,31 +1,26 @@
 """Associations this archive asks for, and instances sent over them (PS3.4 Annex B, SCU)."""
 
 import socket
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final, Self
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol, Self
 
 from pynetdicom.presentation import PresentationContext, build_context
 
 from archive.assembly import Archive
 from archive.auth.principal import Principal
 from archive.config import ConfigError, Peer
-from archive.errors import ArchiveError, PeerError
-from archive.log import get_logger
+from archive.errors import PeerError
+from archive.retrieve.listing import ListedInstance, Listing
 from archive.retrieve.values import StoredInstance
-from dimse.contexts import EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN
 from dimse.dialing import dial, place
+from dimse.proposing import Proposal, batches
 from dimse.requestor import Requestor
-from dimse.send import Sender, Suboperation
+from dimse.send import BrokenMessageError, Purpose, Sender, outcome_of
 from dimse.tls import client_context
 
-logger = get_logger(__name__)
-
-_MOST_CONTEXTS: Final = 128  # identifiers are the odd numbers of a byte (PS3.8 Table 9-13)
-_MOST_MESSAGES: Final = 65535
-
-# What became of one instance: the status it was answered with, None when it was not sent,
-# and then why.
-Outcome = Callable[[StoredInstance, int | None, str], None]
+# What became of one instance: the status it was answered with, None when it was not sent;
+# and, unless it is a success, why.
+OnEach = Callable[[ListedInstance, int | None, str], None]
 
 
 class Outgoing:
@@ -38,11 +33,22 @@ class Outgoing:
         one thread at a time.
     peer
         Who is at the other end.
+    reused
+        It has served before: the peer may have had enough of it meanwhile.
+    proposed
+        What was proposed on it, where that was to send instances.
     """
 
     def __init__(self, association: Requestor, peer: Peer) -> None:
         self.association = association
         self.peer = peer
+        self.reused = False
+        self.proposed: frozenset[Proposal] = frozenset()
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether the peer, as far as can be told without asking it, still listens."""
+        return self.association.is_usable()
 
     @property
     def maximum_pdu(self) -> int:
@@ -57,14 +63,14 @@ class Outgoing:
         OSError
             If the connection is gone, or the peer does not read.
         """
-        if not self.association.is_established or self.association.acse.is_aborted():
+        if not self.association.is_usable():
             raise ConnectionAbortedError("the peer has ended the association")
         self.association.dul.send_raw(data)
 
     def release(self) -> None:
         """Release the association (PS3.8 §7.2), or at least end it."""
         try:
-            self.association.release()
+            self.association.leave()
         finally:
             self.association.close()
 
@@ -125,90 +131,163 @@ def _dialled(archive: Archive, peer: Peer) -> socket.socket:
     return dial(peer, timeout_s=archive.config.dimse.association_timeout_s, tls=tls)
 
 
+class Links(Protocol):
+    """Where associations for sending come from, and go to."""
+
+    def take(self, peer: Peer, proposed: Sequence[Proposal], *, fresh: bool) -> Outgoing:
+        """Return an association on which at least this was proposed; raises PeerError."""
+
+    def give(self, outgoing: Outgoing) -> None:
+        """Take one back that is no longer needed."""
+
+
+class NewLinks:
+    """Makes each association, and releases it."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+
+    def take(self, peer: Peer, proposed: Sequence[Proposal], *, fresh: bool) -> Outgoing:  # noqa: ARG002
+        """Ask for an association; raises PeerError."""
+        contexts = [build_context(sop_class, [*syntaxes]) for sop_class, syntaxes in proposed]
+        made = connect(self._archive, peer, contexts)
+        made.proposed = frozenset(proposed)
+        return made
+
+    def give(self, outgoing: Outgoing) -> None:
+        """Release it."""
+        outgoing.release()
+
+
 def deliver(  # noqa: PLR0913 - agreed with those who call it
     archive: Archive,
     principal: Principal,
     peer: Peer,
-    instances: Iterable[StoredInstance],
+    instances: Listing | Iterable[StoredInstance],
     *,
     originator: tuple[str, int] | None = None,
     priority: int = 0,
-    on_each: Outcome,
+    on_each: OnEach,
     cancelled: Callable[[], bool] = lambda: False,
+    links: Links | None = None,
 ) -> None:
     """Send stored instances to a peer (PS3.7 §9.1.1).
 
-    Each is sent as stored where the peer takes it so, or else uncompressed. ``on_each`` is
-    called after each with what became of it, in the order they are sent.
+    Each is sent as stored where the peer takes it so, or else transcoded. ``on_each`` is called
+    after each with what became of it, in the order they are sent. An association that is lost
+    after it carried something is asked for again, for the next instance.
 
     Parameters
     ----------
     principal
         Who may see them.
+    instances
+        A listing, or a few instances, which are then held in memory.
     originator
         AE title and message ID of the C-MOVE this serves.
     priority
         0 medium, 1 high, 2 low (PS3.7 §9.1.1.1.6).
+    on_each
+        Gets the instance, the status it was answered with, or None when it was not sent, and
+        then, or when the status is no success, why.
     cancelled
         Asked before each; once it says yes nothing more is sent.
+    links
+        Where associations are taken from; without: a new one, released at the end.
 
     Raises
     ------
     PeerError
-        If there is no association to be had, or it is lost. Instances that ``on_each`` was not
-        called for were not sent, or it is not known whether they arrived.
+        If there is no association to be had, or it is lost at once. Instances that ``on_each``
+        was not called for were not sent, or it is not known whether they arrived.
     """
-    for batch, contexts in _batches(list(instances)):
-        if cancelled():
-            return
+    listing = instances if isinstance(instances, Listing) else Listing.of(instances)
+    purpose = Purpose(priority, originator)
+    for kinds, proposed in batches(listing.kinds(), peer.transfer_syntaxes):
+        with _Carrier(
+            archive, principal, peer, proposed, links or NewLinks(archive)
+        ) as carrier:
+            for entry, stored in listing.read(kinds):
+                if cancelled():
+                    return
+                on_each(entry, *carrier.carry(stored, purpose))
+
+
+class _Carrier:
+    """Carries the instances of one batch: over one association, as long as it lasts."""
+
+    def __init__(
+        self,
+        archive: Archive,
+        principal: Principal,
+        peer: Peer,
+        proposed: Sequence[Proposal],
+        links: Links,
+    ) -> None:
+        self._archive, self._principal, self._peer = archive, principal, peer
+        self._proposed, self._links = proposed, links
+        self._outgoing: Outgoing | None = None
+        self._sender: Sender | None = None
+        self._answered = 0
+        self._unaccepted = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._outgoing is not None and kind is None:
+            self._links.give(self._outgoing)
+        else:
+            self._drop()
+
+    def carry(self, stored: StoredInstance | None, purpose: Purpose) -> tuple[int | None, str]:
+        """Send one instance; return what became of it, as `outcome_of` does."""
+        if self._unaccepted:
+            return None, self._unaccepted
         try:
-            outgoing = connect(archive, peer, contexts)
+            return self._carried(stored, purpose, fresh=False)
         except PeerError as error:
             if not error.unaccepted:
                 raise
-            for stored in batch:
-                on_each(stored, None, str(error))
-            continue
-        with outgoing:
-            sender = Sender(archive, principal, outgoing.association, outgoing)
-            for number, stored in enumerate(batch):
-                if cancelled():
-                    return
-                operation = Suboperation(number % _MOST_MESSAGES + 1, priority, originator)
-                on_each(stored, *_sent(sender, stored, operation, peer))
+            self._unaccepted = str(error)
+            return None, self._unaccepted
 
+    def _carried(
+        self, stored: StoredInstance | None, purpose: Purpose, *, fresh: bool
+    ) -> tuple[int | None, str]:
+        sender, outgoing = self._ready(fresh=fresh)
+        try:
+            outcome = outcome_of(sender, stored, purpose)
+        except BrokenMessageError as error:
+            self._drop()
+            return None, str(error)
+        except OSError as error:
+            stale, worked = outgoing.reused and not self._answered, self._answered > 0
+            self._drop()
+            if stale:
+                # The peer may have closed it in this very moment: it is asked for once more.
+                return self._carried(stored, purpose, fresh=True)
+            lost = f"{place(self._peer)}: the association is lost: {error}"
+            if worked and not isinstance(error, TimeoutError):
+                return None, lost
+            raise PeerError(lost) from error
+        self._answered += outcome[0] is not None
+        return outcome
 
-def _sent(
-    sender: Sender, stored: StoredInstance, operation: Suboperation, peer: Peer
-) -> tuple[int | None, str]:
-    try:
-        return sender.send(stored, operation), ""
-    except ArchiveError as error:
-        return None, str(error)
-    except OSError as error:
-        raise PeerError(f"{place(peer)}: the association is lost: {error}") from error
+    def _ready(self, *, fresh: bool) -> tuple[Sender, Outgoing]:
+        if self._outgoing is None or self._sender is None:
+            self._outgoing = self._links.take(self._peer, self._proposed, fresh=fresh)
+            self._answered = 0
+            self._sender = Sender(
+                self._archive,
+                self._principal,
+                self._outgoing.association,
+                self._outgoing,
+                preferred=self._peer.transfer_syntaxes,
+            )
+        return self._sender, self._outgoing
 
-
-def _batches(
-    instances: list[StoredInstance],
-) -> Iterator[tuple[list[StoredInstance], list[PresentationContext]]]:
-    """Yield what goes over one association, and the contexts that it needs."""
-    pairs = list({(one.sop_class_uid, one.transfer_syntax_uid): None for one in instances})
-    # Each pair alone, and room for one uncompressed context of its class.
-    room = _MOST_CONTEXTS // 2
-    for first in range(0, len(pairs), room):
-        part = pairs[first : first + room]
-        batch = [
-            one for one in instances if (one.sop_class_uid, one.transfer_syntax_uid) in part
-        ]
-        yield batch, _proposed(part)
-
-
-def _proposed(pairs: list[tuple[str, str]]) -> list[PresentationContext]:
-    """Return contexts for each class: as stored, each syntax alone, and uncompressed."""
-    contexts = [build_context(sop_class, [syntax]) for sop_class, syntax in pairs]
-    contexts.extend(
-        build_context(sop_class, [EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN])
-        for sop_class in {sop_class: None for sop_class, _ in pairs}
-    )
-    return contexts
+    def _drop(self) -> None:
+        if self._outgoing is not None:
+            self._outgoing.abort()
+        self._outgoing = self._sender = None

@@ -95,6 +95,20 @@ class Requestor(Association):
         if not self.is_established:
             raise self._refusal()
 
+    def is_usable(self) -> bool:
+        """Tell whether the peer has neither ended the association nor asked to."""
+        layer = self.dul
+        if isinstance(layer, DirectUpperLayer) and layer.is_alive():
+            layer.pump(0)
+        return self.is_established and layer.is_alive() and layer.peek_next_pdu() is None
+
+    def leave(self) -> None:
+        """Release the association, or confirm that the peer does."""
+        if self.is_usable():
+            self.release()
+        elif self.is_established and self.acse.is_release_requested():
+            self.acse.send_release(is_response=True)
+
     def close(self) -> None:
         """Leave no socket and no thread behind."""
         self.dul.kill_dul()

@@ -1,25 +1,33 @@
 """Sending stored instances: C-STORE sub-operations, straight from the object's bytes."""
 
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from typing import Any, Final, Protocol
-
-from pynetdicom.dimse_primitives import C_STORE
 
 from archive.assembly import Archive
 from archive.auth.principal import Principal
+from archive.dicom.part10 import read_file_meta
 from archive.dicom.transfer_syntax import transfer_syntax
-from archive.errors import ArchiveError, NotAcceptableError
+from archive.errors import ArchiveError, NotAcceptableError, UnavailableError
 from archive.identity import InstanceRef
-from archive.log import get_logger
 from archive.retrieve.values import StoredInstance
 from dimse import messages
+from dimse.awaiting import Answers
 from dimse.contexts import EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN
+from dimse.status import SUCCESS
+from dimse.store_answers import in_words
 
-logger = get_logger(__name__)
+_CHUNK_BYTES: Final = 256 * 1024
+_MOST_MESSAGES: Final = 65535
 _UNCOMPRESSED: Final = (EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN)
-# Small PDUs are gathered into writes of about this size.
-_WRITE_BYTES: Final = 256 * 1024
+
+
+class BrokenMessageError(ConnectionAbortedError):
+    """A message could not be sent to its end, through no fault of the peer."""
 
 
 class Wire(Protocol):
@@ -34,20 +42,36 @@ class Wire(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Suboperation:
-    """One C-STORE of a C-GET or C-MOVE.
+class Purpose:
+    """What C-STORE requests are for.
 
     Parameters
     ----------
     priority
-        Of the request it serves.
+        Of the request they serve (PS3.7 §9.1.1.1.6).
     originator
-        AE title and message ID of the C-MOVE; None for C-GET.
+        AE title and message ID of the C-MOVE; None for anything else.
     """
 
-    message_id: int
     priority: int = 0
     originator: tuple[str, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the peer answered to a C-STORE request."""
+
+    status: int
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """An instance that is ready to go: nothing but its store can fail any more."""
+
+    context_id: int
+    sop_instance_uid: str
+    chunks: Iterable[bytes]
 
 
 class Sender:
@@ -61,6 +85,8 @@ class Sender:
         pynetdicom's: for its contexts and its answers.
     wire
         How framed bytes leave.
+    preferred
+        Transfer syntaxes to send, best first; without: as stored, else uncompressed.
     """
 
     def __init__(
@@ -69,78 +95,158 @@ class Sender:
         principal: Principal,
         association: Any,  # noqa: ANN401 - pynetdicom's
         wire: Wire,
+        *,
+        preferred: Sequence[str] = (),
     ) -> None:
         self._archive = archive
         self._principal = principal
-        self._association = association
         self._wire = wire
+        self._preferred = preferred
+        self._answers = Answers(association)
+        self._message_id = 0
         self._contexts: dict[str, dict[str, int]] = {}
         for context in association.accepted_contexts:
             if context.as_scu:
                 of_class = self._contexts.setdefault(str(context.abstract_syntax), {})
                 of_class.setdefault(str(context.transfer_syntax[0]), context.context_id)
 
-    def send(self, stored: StoredInstance, operation: Suboperation) -> int:
-        """Send one instance; return the status the peer answered.
+    def send(self, stored: StoredInstance, purpose: Purpose) -> Answer:
+        """Send one instance; return what the peer answered.
 
         Raises
         ------
         ArchiveError
             If it cannot be sent here: no context for it, or not in a syntax the peer took.
+            Nothing of it was sent.
         OSError
-            If the connection is gone.
+            If the association is gone, or of no use any more.
         """
-        context_id, chunks = self._prepared(stored)
+        with ExitStack() as held:
+            return self._sent(stored, self._prepared(stored, held), purpose)
+
+    def _sent(self, stored: StoredInstance, prepared: _Prepared, purpose: Purpose) -> Answer:
+        self._answers.require_peer()
+        self._message_id = self._message_id % _MOST_MESSAGES + 1
         command = messages.store_request(
             sop_class_uid=stored.sop_class_uid,
-            sop_instance_uid=stored.sop_instance_uid,
-            message_id=operation.message_id,
-            priority=operation.priority,
-            originator=operation.originator,
+            sop_instance_uid=prepared.sop_instance_uid,
+            message_id=self._message_id,
+            priority=purpose.priority,
+            originator=purpose.originator,
         )
-        control = messages.COMMAND_FRAGMENT | messages.LAST_FRAGMENT
-        pending = bytearray(messages.pdu(context_id, control, command))
-        for data in messages.iter_pdus(context_id, chunks, maximum_pdu=self._wire.maximum_pdu):
-            pending += data
-            if len(pending) >= _WRITE_BYTES:
-                self._wire.send_pdus(bytes(pending))
-                pending.clear()
-        self._wire.send_pdus(bytes(pending))
-        return self._answer()
+        maximum = self._wire.maximum_pdu
+        first = messages.command_pdus(prepared.context_id, command, maximum_pdu=maximum)
+        try:
+            for pdus in messages.iter_pdus(
+                prepared.context_id, prepared.chunks, maximum_pdu=maximum
+            ):
+                self._wire.send_pdus(first + pdus if first else pdus)
+                first = b""
+        except ArchiveError as error:
+            # Half a message cannot be taken back: only an abort ends it.
+            raise BrokenMessageError(f"the instance cannot be read on: {error}") from error
+        answer = self._answers.wait(self._message_id)
+        status = answer.Status
+        # An answer without a status is none that could be trusted.
+        return Answer(
+            0xC000 if status is None else int(status),
+            str(getattr(answer, "ErrorComment", None) or ""),
+        )
 
-    def _prepared(self, stored: StoredInstance) -> tuple[int, Iterator[bytes]]:
-        of_class = self._contexts.get(stored.sop_class_uid, {})
-        if stored.transfer_syntax_uid in of_class:
-            chunks = self._archive.retrieve.iter_chunks(stored, offset=stored.dataset_offset)
-            return of_class[stored.transfer_syntax_uid], chunks
-        for target in _UNCOMPRESSED:
-            if target in of_class:
-                return of_class[target], self._transcoded(stored, target)
+    def _prepared(self, stored: StoredInstance, held: ExitStack) -> _Prepared:
+        """Find the best form the peer takes that can be made.
+
+        Once the command is out the data set must follow whole: what may fail, fails here.
+        """
+        of_class = self._contexts.get(stored.sop_class_uid)
+        if not of_class:
+            raise NotAcceptableError(f"no context for SOP class {stored.sop_class_uid}")
+        refusal: ArchiveError | None = None
+        for target in self._targets(stored, of_class):
+            try:
+                if target == stored.transfer_syntax_uid:
+                    chunks = self._as_stored(stored, held)
+                    return _Prepared(of_class[target], stored.sop_instance_uid, chunks)
+                return self._transcoded(stored, target, of_class[target], held)
+            except ArchiveError as error:
+                refusal = refusal or error
+        if refusal is not None:
+            raise refusal
         raise NotAcceptableError(
-            f"no presentation context takes SOP class {stored.sop_class_uid} in "
-            f"{transfer_syntax(stored.transfer_syntax_uid).name}, nor uncompressed"
+            f"not taken as {transfer_syntax(stored.transfer_syntax_uid).name}, nor uncompressed"
         )
 
-    def _transcoded(self, stored: StoredInstance, target: str) -> Iterator[bytes]:
+    def _targets(self, stored: StoredInstance, of_class: dict[str, int]) -> Iterator[str]:
+        """Yield the transfer syntaxes the peer took for a class, best first."""
+        best = (
+            [*self._preferred, *_UNCOMPRESSED]
+            if self._preferred
+            else [stored.transfer_syntax_uid, *_UNCOMPRESSED]
+        )
+        # What loses something is sent only to who asks for it.
+        others = [
+            uid
+            for uid in of_class
+            if uid == stored.transfer_syntax_uid or transfer_syntax(uid).lossless
+        ]
+        return (uid for uid in dict.fromkeys([*best, *others]) if uid in of_class)
+
+    def _as_stored(self, stored: StoredInstance, held: ExitStack) -> Iterator[bytes]:
+        chunks = self._archive.retrieve.iter_chunks(
+            stored, offset=stored.dataset_offset, chunk_bytes=_CHUNK_BYTES
+        )
+        held.callback(chunks.close)
+        return chain([next(chunks, b"")], chunks)
+
+    def _transcoded(
+        self, stored: StoredInstance, target: str, context_id: int, held: ExitStack
+    ) -> _Prepared:
         ref = InstanceRef(
             stored.study_instance_uid, stored.series_instance_uid, stored.sop_instance_uid
         )
         transcoded = self._archive.render.transcode_instance(self._principal, ref, target)
-        # Once the command is out the data set must follow whole: what may fail, fails first.
-        return iter(list(transcoded.data_set()))
+        # One that loses something is another instance, and has another UID.
+        uid = read_file_meta(transcoded.header).media_storage_sop_instance_uid
+        spool = held.enter_context(self._spooled(transcoded.data_set()))
+        return _Prepared(context_id, uid, iter(partial(spool.read, _CHUNK_BYTES), b""))
 
-    def _answer(self) -> int:
-        while True:
-            _, answer = self._association.dimse.get_msg(block=True)
-            if answer is None:
-                raise ConnectionResetError("the peer did not answer a C-STORE")
-            if isinstance(answer, C_STORE) and answer.MessageIDBeingRespondedTo is not None:
-                return int(answer.Status or 0)
+    def _spooled(self, chunks: Iterator[bytes]) -> "tempfile.SpooledTemporaryFile[bytes]":
+        """Make a data set whole: in memory while it is small, else in a file."""
+        spool = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - closed by who reads it
+            max(self._archive.config.dimse.spool_threshold_bytes, 1),
+            dir=str(self._archive.config.archive.data_dir),
+        )
+        try:
+            for chunk in chunks:
+                spool.write(chunk)
+            spool.seek(0)
+        except BaseException as error:
+            spool.close()
+            if isinstance(error, OSError):
+                raise UnavailableError(f"no room to transcode: {error}") from error
+            raise
+        return spool
 
 
-def log_failed(stored: StoredInstance, error: ArchiveError | str) -> None:
-    """Say why one sub-operation failed."""
-    logger.warning(
-        "suboperation.failed",
-        extra={"sop_instance_uid": stored.sop_instance_uid, "reason": str(error)},
-    )
+def outcome_of(
+    sender: Sender, stored: StoredInstance | None, purpose: Purpose
+) -> tuple[int | None, str]:
+    """Send one instance; return the status it was answered with, None when it was not sent.
+
+    And why, unless it is a success. ``stored`` is None when it is no longer to be had.
+
+    Raises
+    ------
+    OSError
+        If the association is gone, or of no use any more.
+    """
+    if stored is None:
+        return None, "it was deleted or withdrawn meanwhile"
+    try:
+        answer = sender.send(stored, purpose)
+    except ArchiveError as error:
+        return None, str(error)
+    if answer.status == SUCCESS:
+        return SUCCESS, ""
+    said = f": {answer.comment}" if answer.comment else ""
+    return answer.status, f"{in_words(answer.status)}{said}"

@@ -29,6 +29,7 @@ from dimse.contexts import service_contexts
 from dimse.direct_association import DirectAssociation
 from dimse.messages import MAXIMUM_PDU
 from dimse.negotiation import on_extended
+from dimse.pool import AssociationPool
 from dimse.presence import Presence
 from dimse.tls import Mode, TlsAcceptor
 
@@ -74,6 +75,7 @@ class DicomServer:
             archive.config.archive.data_dir / RUN_FOLDER / "associations",
             self._settings.max_associations,
         )
+        self._pool = AssociationPool(archive)
         self._contexts = service_contexts()
         self._engine = (
             DirectAssociation if self._settings.engine == "direct" else ServedAssociation
@@ -98,6 +100,7 @@ class DicomServer:
                 self._accept(listening)
             self._associations = {one for one in self._associations if one.is_alive()}
         self._drain()
+        self._pool.close()
         self._presence.close()
 
     def stop(self) -> None:
@@ -122,6 +125,7 @@ class DicomServer:
         self._accepted += 1
         association.name = f"association-{self._accepted}"
         association.connection = connection
+        association.links = self._pool
         association.set_socket(
             Connection(association, connection, timeout_s=self._settings.network_timeout_s)
         )

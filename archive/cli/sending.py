@@ -38,6 +38,7 @@ from archive.errors import InvalidRequestError, PeerError
 from archive.identity import InstanceRef, ResourceRef, SeriesRef, StudyRef
 from archive.query.request import Level
 from archive.query.where import parse_where
+from archive.retrieve.listing import ListedInstance
 from archive.retrieve.values import StoredInstance
 
 # The archive may not import a face: what speaks DICOM is named (docs/decisions/0002).
@@ -199,9 +200,12 @@ def _send(
         count = progress.add_task("instances", total=len(found))
         volume = progress.add_task("bytes", total=sum(one.size_bytes for one in found))
 
-        def on_each(stored: StoredInstance, status: int | None, reason: str) -> None:
+        known_by_key = {one.instance_id: one for one in found}
+
+        def on_each(entry: ListedInstance, status: int | None, reason: str) -> None:
+            stored = known_by_key[entry.instance_id]
             became = "failed" if status is None else answers.answer(status).value
-            _note(report, stored, became, reason or answers.in_words(status or 0))
+            _note(report, stored, became, reason)
             report.warned += bool(status) and became == "sent"
             progress.advance(count)
             progress.advance(volume, stored.size_bytes)

@@ -1,8 +1,8 @@
 """The one door by which stored bytes leave, whichever protocol asks."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +18,7 @@ from archive.dicom.transfer_syntax import transfer_syntax
 from archive.dicom.values import WORD_BYTES
 from archive.errors import ForbiddenError, NotFoundError, storage_translated
 from archive.identity import InstanceRef, ResourceRef, SeriesRef, StudyRef
+from archive.retrieve.listing import Listing
 from archive.retrieve.reading import CHUNK_BYTES, clip, cut, iter_spans, swapped
 from archive.retrieve.values import ResourceState, StoredBulk, StoredFrame, StoredInstance
 from storage.index.rows import InstanceDetail
@@ -62,6 +63,14 @@ class RetrieveService:
         with storage_translated():
             yield from found
 
+    def listing(self, principal: Principal, refs: Iterable[ResourceRef]) -> Listing:
+        """Return what may be seen of ``refs``, in the same order, to be sent one by one."""
+        _require_read(principal)
+        targets = [_target(ref) for ref in refs]
+        with storage_translated():
+            entries = self._reader.listed(principal.scope, targets)
+        return Listing(entries, partial(self._reader.by_keys, principal.scope))
+
     def instance(self, principal: Principal, ref: InstanceRef) -> StoredInstance:
         """Return one instance.
 
@@ -84,7 +93,7 @@ class RetrieveService:
         offset: int = 0,
         length: int | None = None,
         chunk_bytes: int = CHUNK_BYTES,
-    ) -> Iterator[bytes]:
+    ) -> Generator[bytes, None, None]:
         """Yield the object, or a part of it, in pieces of ``chunk_bytes``."""
         size = stored.size_bytes - offset if length is None else length
         with storage_translated():

@@ -130,6 +130,16 @@ class NewInstance:
 
 
 @dataclass(frozen=True, slots=True)
+class ListedInstance:
+    """An instance in short: enough to name it, and to know how it could be sent."""
+
+    instance_id: int
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+
+
+@dataclass(frozen=True, slots=True)
 class StoredInstance:
     """An instance as the index knows it: enough to send its bytes.
 

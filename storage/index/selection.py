@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from sys import intern
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, or_, select
@@ -11,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, 
 from storage.index import clock
 from storage.index.changes import in_scope
 from storage.index.engine import IndexEngine
-from storage.index.rows import InstanceDetail, StoredInstance
+from storage.index.rows import InstanceDetail, ListedInstance, StoredInstance
 from storage.index.scope import Scope
 from storage.index.tables import change, instance, instance_detail, series, study
 from storage.index.totals import RELEASED
@@ -160,6 +161,36 @@ class InstanceReader:
                     )
                 }
             yield from (stored_instance(rows[key]) for key in page if key in rows)
+
+    def listed(self, scope: Scope, targets: Sequence[Target]) -> list[ListedInstance]:
+        """Return the visible instances of ``targets`` in short, by study, series and number."""
+        found: list[ListedInstance] = []
+        for first in range(0, len(targets), _PAGE):
+            statement = (
+                select(
+                    instance.c.id,
+                    instance.c.sop_instance_uid,
+                    instance.c.sop_class_uid,
+                    instance.c.transfer_syntax_uid,
+                )
+                .join(series, series.c.id == instance.c.series_fk)
+                .join(study, study.c.id == instance.c.study_fk)
+                .where(_any_of(targets[first : first + _PAGE]), visible(scope))
+                .order_by(*_ORDER)
+            )
+            with self._engine.read() as connection:
+                found.extend(
+                    # Of classes and syntaxes there are few: one text serves all.
+                    ListedInstance(key, uid, intern(sop_class), intern(syntax))
+                    for key, uid, sop_class, syntax in connection.execute(statement)
+                )
+        return found
+
+    def by_keys(self, scope: Scope, keys: Sequence[int]) -> dict[int, StoredInstance]:
+        """Return those instances that are visible now, by key."""
+        statement = select_instances().where(instance.c.id.in_(keys), visible(scope))
+        with self._engine.read() as connection:
+            return {row.id: stored_instance(row) for row in connection.execute(statement)}
 
     def iter_metadata(
         self, scope: Scope, targets: Sequence[Target]

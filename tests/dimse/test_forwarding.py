@@ -331,8 +331,9 @@ def test_an_association_that_breaks_is_gone_on_with_where_it_broke(post, sink, t
     with sink:
         post.settle()
         job = post.job
-        assert (job.state, job.sent, job.attempts) == ("waiting", 3, 1)
-        assert "SINK at" in job.reason
+        # What was under way may have arrived; all behind it went on a new association.
+        assert (job.state, job.sent, job.attempts) == ("waiting", 5, 1)
+        assert "SINK" in job.reason
         time_of_day.pass_(20)
         post.turn()
     assert Counter(sink.got) == Counter(uids(*"123456"))
