@@ -21,9 +21,12 @@ def is_universal(value: str) -> bool:
 
 
 def asks_for_all(key: SearchKey) -> bool:
-    """Tell whether a key matches everything, as a name of empty groups does too."""
-    is_name = public_vr(int(key.path[-1], 16)) == "PN"
-    return any(is_universal(value.strip("=") if is_name else value) for value in key.values)
+    """Tell whether a key matches everything, as a name of empty groups does too.
+
+    Blanks alone are padding, which is no value (PS3.5 §6.2).
+    """
+    empty = " =" if public_vr(int(key.path[-1], 16)) == "PN" else " "
+    return any(is_universal(value.strip(empty)) for value in key.values)
 
 
 def has_wildcard(value: str) -> bool:

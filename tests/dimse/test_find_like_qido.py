@@ -204,6 +204,7 @@ def questions(draw):
 )
 @given(questions())
 @example(("IMAGE", {("00100010",): "="}, False))
+@example(("IMAGE", {("00081070",): " "}, False))
 def test_the_same_question_has_the_same_answer_in_the_same_order(both, question):
     level, keys, fuzzy = question
     expected = both.by_qido(level, keys, fuzzy)
