@@ -6,7 +6,7 @@ import ssl
 
 from archive.config import Peer
 from archive.errors import PeerError
-from dimse.tls import tls_fault
+from dimse.tls import call_securely, tls_fault
 
 
 def dial(peer: Peer, *, timeout_s: float, tls: ssl.SSLContext | None = None) -> socket.socket:
@@ -51,7 +51,7 @@ def _connected(peer: Peer, address: tuple[str, int], timeout_s: float) -> socket
 
 def _secured(connection: socket.socket, peer: Peer, tls: ssl.SSLContext) -> socket.socket:
     try:
-        return tls.wrap_socket(connection, server_hostname=peer.host)
+        return call_securely(connection, peer, tls)
     except OSError as error:
         with contextlib.suppress(OSError):
             connection.close()

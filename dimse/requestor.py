@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import ssl
 from typing import Any, Final
 
 from pydicom.uid import UID
@@ -132,6 +133,12 @@ class Requestor(Association):
             return PeerError(
                 f"{place(self.peer)} does not answer the association request within "
                 f"{self.acse_timeout:g} s; does it speak DICOM on this port?"
+            )
+        if isinstance(self.connection, ssl.SSLSocket):
+            # With TLS 1.3 it refuses our certificate only after the handshake, as we see it.
+            return PeerError(
+                f"{place(self.peer)} aborts or closes when asked for an association over TLS; "
+                "does it take our certificate (tls_certificate), and speak DICOM on this port?"
             )
         return PeerError(
             f"{place(self.peer)} aborts or closes when asked for an association; "

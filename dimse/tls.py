@@ -1,4 +1,4 @@
-"""TLS under an association (PS3.15 §B.12): who begins it, who the peer is, two threads on it.
+"""TLS under an association (PS3.15 §B.12): who begins it, and who the peer is.
 
 What is spoken, and with which certificates, is `archive.auth.certificates`' to say.
 """
@@ -9,10 +9,9 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Literal, TypeVar
+from typing import Final, Literal
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -22,7 +21,6 @@ from archive.auth.reloading import Reloaded
 from archive.config import Config, DimseSection, Peer
 
 Mode = Literal["off", "optional", "required"]
-Result = TypeVar("Result")
 
 # The first byte of a TLS record that holds a handshake (RFC 8446 §5.1); that of an
 # A-ASSOCIATE-RQ is 01 (PS3.8 §9.3.2).
@@ -93,93 +91,6 @@ def _comparable(name: str) -> list[frozenset[tuple[str, str]]]:
     ]
 
 
-class SecureSocket(ssl.SSLSocket):
-    """A TLS connection that one thread may read while another writes.
-
-    OpenSSL forbids two calls on one connection at a time, and CPython does not prevent them
-    (it does from 3.13 on). Here each call is short, because the socket never blocks inside
-    OpenSSL: it waits outside, without the lock, as long as its timeout allows.
-    """
-
-    _shared = False
-
-    def do_handshake(self, block: bool = False) -> None:
-        """Agree with the peer, within the timeout; then let threads share the connection."""
-        super().do_handshake(block)
-        expected = getattr(self.context, "expected_subject", "")
-        if expected:
-            _check_subject(self, expected)
-        self._timeout_s = super().gettimeout()
-        self._turn = threading.Lock()
-        self._sending = threading.RLock()
-        super().setblocking(False)
-        self._shared = True
-
-    def settimeout(self, value: float | None) -> None:
-        """Set how long a call may wait, in seconds; None: for ever."""
-        if self._shared:
-            self._timeout_s = value
-        else:
-            super().settimeout(value)
-
-    def gettimeout(self) -> float | None:
-        """Return how long a call may wait."""
-        return self._timeout_s if self._shared else super().gettimeout()
-
-    def setblocking(self, flag: bool) -> None:
-        """Let calls wait for ever, or not at all."""
-        self.settimeout(None if flag else 0.0)
-
-    def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002, ANN401 - its signature
-        """Read up to ``len`` bytes; what `recv` and `recv_into` come to."""
-        return self._when_ready(partial(super().read, len, buffer))
-
-    def send(self, data: Any, flags: int = 0) -> int:  # noqa: ANN401 - any buffer
-        """Write what goes into one record; return how much that was."""
-        if not self._shared:
-            return super().send(data, flags)
-        # What could not be written must be tried again before anything else is.
-        with self._sending:
-            return self._when_ready(partial(super().send, data, flags))
-
-    def sendall(self, data: Any, flags: int = 0) -> None:  # noqa: ANN401 - any buffer
-        """Write everything; PDUs of two threads do not mix."""
-        with self._sending:
-            super().sendall(data, flags)
-
-    def pending(self) -> int:
-        """Return how many decrypted bytes wait, which `select` does not see."""
-        if not self._shared:
-            return super().pending()
-        with self._turn:
-            return super().pending()
-
-    def shutdown(self, how: int) -> None:
-        """Say that this is the end (RFC 8446 §6.1, close_notify), and close the connection."""
-        if self._shared:
-            with self._turn, contextlib.suppress(OSError, ValueError):
-                super().unwrap()  # does not wait for the peer to say the same
-        super().shutdown(how)
-
-    def _when_ready(self, act: Callable[[], Result]) -> Result:
-        if not self._shared:
-            return act()
-        limit = self._timeout_s
-        end = None if limit is None else time.monotonic() + limit
-        while True:
-            try:
-                with self._turn:
-                    return act()
-            except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
-                if limit == 0:
-                    raise
-                reading = isinstance(error, ssl.SSLWantReadError)
-            except ValueError as error:  # another thread has closed it
-                raise ConnectionResetError("the connection is closed") from error
-            if not wait_for(self, select.POLLIN if reading else select.POLLOUT, end):
-                raise TimeoutError("timed out")
-
-
 def wait_for(connection: socket.socket, events: int, end: float | None) -> bool:
     """Wait for a socket until ``end`` of the monotonic clock; return whether it is ready.
 
@@ -219,13 +130,10 @@ class TlsAcceptor:
         self._context: Reloaded[ssl.SSLContext] | None = None
         if certificates.speaks_tls(settings):
             self._context = Reloaded(
-                "certificates", certificates.server_files(settings), self._make_context
+                "certificates",
+                certificates.server_files(settings),
+                partial(certificates.server_context, settings),
             )
-
-    def _make_context(self) -> ssl.SSLContext:
-        context = certificates.server_context(self._settings)
-        context.sslsocket_class = SecureSocket
-        return context
 
     def secure(
         self, connection: socket.socket, mode: Mode
@@ -293,13 +201,7 @@ def _part(connection: ssl.SSLSocket) -> None:
             pass
 
 
-class _PeerContext(ssl.SSLContext):
-    """A context for one peer, whose certificate must name a certain subject."""
-
-    expected_subject: str = ""
-
-
-def client_context(config: Config, peer: Peer | None = None) -> ssl.SSLContext:
+def client_context(config: Config, peer: Peer) -> ssl.SSLContext:
     """Return the context of one connection that this archive opens.
 
     It is made anew each time, so that it is never older than the files.
@@ -309,23 +211,41 @@ def client_context(config: Config, peer: Peer | None = None) -> ssl.SSLContext:
     config
         The settings.
     peer
-        Who is called. With a ``tls_subject`` its certificate must name that; without, the
-        host that is called, for which ``wrap_socket`` wants to be told ``server_hostname``.
+        Who is called. With a ``tls_subject`` its certificate must name that (`call_securely`);
+        without, the host that is called.
 
     Raises
     ------
     ConfigError
         If a file is missing or wrong.
     """
-    context = certificates.client_context(config.dimse, kind=_PeerContext)
-    context.sslsocket_class = SecureSocket
-    if peer is not None and peer.tls_subject:
-        context.check_hostname = False
-        context.expected_subject = peer.tls_subject
+    context = certificates.client_context(config.dimse)
+    context.check_hostname = not peer.tls_subject
     return context
 
 
-def _check_subject(connection: ssl.SSLSocket, expected: str) -> None:
+def call_securely(
+    connection: socket.socket, peer: Peer, context: ssl.SSLContext
+) -> ssl.SSLSocket:
+    """Begin TLS on a connection that this archive has opened, within its timeout.
+
+    Raises
+    ------
+    OSError
+        If the peer is not who it must be, or nothing is agreed on (`tls_fault` tells); the
+        connection is closed then.
+    """
+    secured = context.wrap_socket(connection, server_hostname=peer.host)
+    if peer.tls_subject:
+        try:
+            _require_subject(secured, peer.tls_subject)
+        except OSError:
+            secured.close()
+            raise
+    return secured
+
+
+def _require_subject(connection: ssl.SSLSocket, expected: str) -> None:
     subject = subject_of(connection)
     if subject is None or not subject.matches(expected):
         error = ssl.SSLCertVerificationError(f"the peer is {subject}, not {expected!r}")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from cryptography import x509
 
@@ -19,8 +19,6 @@ from archive.config import ConfigError, DimseSection
 # asks for RSA keys of 2048 bits and signatures better than SHA-1.
 _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20:@SECLEVEL=2"
 _PRIVATE_KEY: Final = b"PRIVATE KEY-----"
-
-Context = TypeVar("Context", bound=ssl.SSLContext)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +61,7 @@ def server_context(settings: DimseSection) -> ssl.SSLContext:
     ConfigError
         If a file is missing or wrong.
     """
-    context = _context(ssl.SSLContext, ssl.PROTOCOL_TLS_SERVER)
+    context = _context(ssl.PROTOCOL_TLS_SERVER)
     _load_own(context, settings)
     if settings.tls_client_certificates != "none":
         _load_authorities(context, "tls_client_ca", settings.tls_client_ca)
@@ -76,22 +74,15 @@ def server_context(settings: DimseSection) -> ssl.SSLContext:
     return context
 
 
-def client_context(settings: DimseSection, *, kind: type[Context]) -> Context:
+def client_context(settings: DimseSection) -> ssl.SSLContext:
     """Return the context for connections to peers: certificate and host name are checked.
-
-    Parameters
-    ----------
-    settings
-        Which certificates.
-    kind
-        The class of the context.
 
     Raises
     ------
     ConfigError
         If a file is missing or wrong.
     """
-    context = _context(kind, ssl.PROTOCOL_TLS_CLIENT)
+    context = _context(ssl.PROTOCOL_TLS_CLIENT)
     if settings.tls_peer_ca:
         _load_authorities(context, "tls_peer_ca", settings.tls_peer_ca)
     else:
@@ -112,7 +103,7 @@ def check_tls(settings: DimseSection) -> None:
     if speaks_tls(settings):
         server_context(settings)
     if settings.tls_certificate or settings.tls_peer_ca:
-        client_context(settings, kind=ssl.SSLContext)
+        client_context(settings)
 
 
 def read_certificate(settings: DimseSection) -> Certificate:
@@ -131,8 +122,8 @@ def read_certificate(settings: DimseSection) -> Certificate:
     return Certificate(certificate.subject.rfc4514_string(), certificate.not_valid_after_utc)
 
 
-def _context(kind: type[Context], protocol: int) -> Context:
-    context = kind(protocol)
+def _context(protocol: int) -> ssl.SSLContext:
+    context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_CIPHERS)
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION

@@ -3,7 +3,6 @@
 import contextlib
 import socket
 import ssl
-import threading
 import time
 import warnings
 
@@ -16,7 +15,7 @@ from pynetdicom.presentation import build_context
 from archive.config import ArchiveSection, Config, DimseSection, Peer
 from archive.errors import PeerError
 from dimse.outgoing import connect as outgoing_association
-from dimse.tls import SecureSocket, TlsSubject, client_context, tls_fault
+from dimse.tls import TlsSubject, call_securely, client_context, tls_fault
 from tests.builders import dataset, part10
 from tests.certificates import Authority
 from tests.conftest import make_config, running_archive, wait_until
@@ -374,59 +373,13 @@ def test_new_certificates_are_taken_without_a_restart_and_bad_ones_are_not(
         assert shown(server.port, authority) not in (old, new)
 
 
-# -- a connection that two threads use ---------------------------------------------------------
-
-
-def test_one_thread_reads_while_another_writes(authority, ours):
-    amount = 8 * 1024 * 1024
-    accepting = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    accepting.load_cert_chain(*ours.both)
-    accepting.sslsocket_class = SecureSocket
-    calling = client(authority, sslsocket_class=SecureSocket)
-    ends: dict[str, ssl.SSLSocket] = {}
-    one, other = socket.socketpair()
-
-    def accept():
-        ends["server"] = accepting.wrap_socket(other, server_side=True)
-
-    thread = threading.Thread(target=accept)
-    thread.start()
-    ends["client"] = calling.wrap_socket(one, server_hostname="localhost")
-    thread.join()
-    received = {"client": 0, "server": 0}
-
-    def write(end):
-        ends[end].sendall(memoryview(bytes(amount)))
-
-    def read(end):
-        buffer = bytearray(65536)
-        while received[end] < amount:
-            received[end] += ends[end].recv_into(buffer)
-
-    threads = [
-        threading.Thread(target=act, args=(end,)) for act in (read, write) for end in ends
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert received == {"client": amount, "server": amount}
-    ends["client"].settimeout(0.05)
-    with pytest.raises(TimeoutError):
-        ends["client"].recv(1)
-    ends["server"].shutdown(socket.SHUT_RDWR)
-    assert ends["client"].recv(1) == b""
-    for end in ends.values():
-        end.close()
-
-
 # -- connections of our own --------------------------------------------------------------------
 
 
-def connect(config, port, peer, host="localhost"):
+def connect(config, port, peer):
     with (
         socket.create_connection(("127.0.0.1", port), timeout=10) as raw,
-        client_context(config, peer).wrap_socket(raw, server_hostname=host) as secured,
+        call_securely(raw, peer, client_context(config, peer)) as secured,
     ):
         secured.sendall(b"\x05\x00\x00\x00\x00\x04\x00\x00\x00\x00")
         with contextlib.suppress(TimeoutError):
@@ -443,22 +396,23 @@ def test_a_called_peer_is_verified_by_ca_and_host_or_subject(
     config, authority, stranger, tmp_path
 ):
     trusting = outgoing(tmp_path, tls_peer_ca=str(authority.certificate))
-    plain = Peer(ae_title="SINK", tls=True)
-    named = Peer(ae_title="SINK", tls=True, tls_subject="CN=fileroom.example,O=Test Hospital")
-    other = Peer(ae_title="SINK", tls=True, tls_subject="somebody.example")
+    misled = outgoing(tmp_path, tls_peer_ca=str(stranger.certificate))
+    plain = Peer(ae_title="SINK", host="localhost", tls=True)
+    by_address = Peer(ae_title="SINK", host="127.0.0.1", tls=True)
+    moved = Peer(ae_title="SINK", host="elsewhere.example", tls=True)
+    named = moved.model_copy(update={"tls_subject": "CN=fileroom.example,O=Test Hospital"})
+    other = moved.model_copy(update={"tls_subject": "somebody.example"})
     with running_dicom(config()) as server:
-        assert connect(trusting, server.port, plain) == "TLSv1.3"
-        assert connect(trusting, server.port, plain, "127.0.0.1")
-        assert connect(trusting, server.port, named, "elsewhere.example")
-        for settings, peer, host, why in (
-            (trusting, plain, "elsewhere.example", "Hostname mismatch"),
-            (trusting, other, "localhost", "not 'somebody.example'"),
-            (outgoing(tmp_path, tls_peer_ca=str(stranger.certificate)), plain, "localhost",
-             "local issuer"),
-            (outgoing(tmp_path), plain, "localhost", "certificate"),
-        ):  # fmt: skip
+        for peer in (plain, by_address, named):
+            assert connect(trusting, server.port, peer) == "TLSv1.3"
+        for settings, peer, why in (
+            (trusting, moved, "Hostname mismatch"),
+            (trusting, other, "not 'somebody.example'"),
+            (misled, plain, "local issuer"),
+            (outgoing(tmp_path), plain, "certificate"),
+        ):
             with pytest.raises(ssl.SSLError) as failed:
-                connect(settings, server.port, peer, host)
+                connect(settings, server.port, peer)
             assert why in tls_fault(failed.value)
 
 
@@ -470,7 +424,7 @@ def test_our_certificate_is_shown_to_a_peer_that_asks(config, authority, ours, t
         tls_key=str(ours.key),
     )
     hiding = outgoing(tmp_path, tls_peer_ca=str(authority.certificate))
-    peer = Peer(ae_title="SINK", tls=True)
+    peer = Peer(ae_title="SINK", host="localhost", tls=True)
     with running_dicom(config(tls_client_certificates="required")) as server:
         assert connect(showing, server.port, peer) == "TLSv1.3"
         with pytest.raises(ssl.SSLError) as failed:
@@ -494,6 +448,17 @@ def test_associations_of_our_own_go_over_tls(config, authority, engine, tmp_path
         unknown = peer.model_copy(update={"tls_subject": "CN=somebody"})
         with pytest.raises(PeerError, match="not 'CN=somebody'"):
             outgoing_association(caller, unknown, [build_context(VERIFICATION)])
+
+
+def test_a_peer_that_wants_a_certificate_is_told_of(config, authority, engine, tmp_path):
+    section = DimseSection(engine=engine, tls_peer_ca=str(authority.certificate))
+    with (
+        running_dicom(config(tls_client_certificates="required")) as server,
+        running_archive(make_config(tmp_path / "caller", dimse=section)) as caller,
+    ):
+        peer = Peer(ae_title="FILEROOM", host="localhost", port=server.port, tls=True)
+        with pytest.raises(PeerError, match="tls_certificate"):
+            outgoing_association(caller, peer, [build_context(VERIFICATION)])
 
 
 # -- subjects ----------------------------------------------------------------------------------
