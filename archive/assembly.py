@@ -7,6 +7,7 @@ from typing import Self
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from archive.auth.accounts import AccountService
 from archive.auth.principal import OPERATOR
 from archive.changes import ChangeService
 from archive.commitment.service import CommitmentService
@@ -31,6 +32,7 @@ from archive.render.service import RenderService
 from archive.retrieve.service import RetrieveService
 from storage.errors import StorageError
 from storage.index import clock
+from storage.index.accounts import AccountRows
 from storage.index.candidates import CandidateSearch
 from storage.index.commitments import CommitmentTable
 from storage.index.engine import IndexEngine
@@ -72,6 +74,7 @@ class Archive:
     changes: ChangeService
     verifier: Verifier
     peers: PeerService
+    accounts: AccountService
     commitments: CommitmentService
     forward: ForwardService
     engine: IndexEngine
@@ -139,6 +142,7 @@ def open_archive(config: Config, *, render_address: str | None = None) -> Archiv
         changes=changes,
         verifier=Verifier(lifecycle, objects),
         peers=PeerService(config, PeerRows(engine)),
+        accounts=AccountService(config.auth, AccountRows(engine)),
         commitments=CommitmentService(CommitmentTable(engine), objects, config.commitment),
         forward=_forwarding(config, engine, changes, query),
         engine=engine,

@@ -30,6 +30,7 @@ ANYWHERE: Final = "any"
 
 # Settings that name a file: relative to the file they stand in.
 _FILES: Final = {
+    "auth": ("jwt_key_file",),
     "dimse": ("tls_certificate", "tls_key", "tls_client_ca", "tls_peer_ca"),
 }
 
@@ -259,6 +260,9 @@ class DimseSection(_Section):
     strangers: tuple[Service, ...] = tuple(Service)
     """What callers who are no peers may ask for, within `[auth] allow_anonymous`."""
 
+    require_identity: bool = False
+    """Whether only callers are let in who prove a user identity (docs/dicom-security.md)."""
+
     peers: tuple[Peer, ...] = ()
     """Known application entities; `fileroom peer add` makes more known while it runs."""
 
@@ -308,11 +312,32 @@ class StorageSection(_Section):
     """ "disk": files in data_dir."""
 
 
+_Algorithm = Literal[
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512",
+    "ES256", "ES384", "ES512", "EdDSA",
+]  # fmt: skip
+
+
 class AuthSection(_Section):
     """Who may do what."""
 
     allow_anonymous: tuple[Literal["read", "write", "delete"], ...] = ()
     """What strangers may do; must be written where more than this machine is listened to."""
+
+    jwt_key_file: str = ""
+    """Public key (PEM) or secret that JSON Web Tokens are checked with; "": none is taken."""
+
+    jwt_algorithms: tuple[_Algorithm, ...] = ("RS256", "ES256", "EdDSA")
+    """Signatures that are taken."""
+
+    jwt_issuer: str = ""
+    """Who must have issued a token; "": anyone whose signature is right."""
+
+    jwt_audience: str = ""
+    """Whom a token must be meant for; "": anyone."""
+
+    jwt_leeway_s: float = Field(default=30.0, ge=0)
+    """Seconds that clocks may differ."""
 
 
 class RenderSection(_Section):
@@ -535,7 +560,7 @@ def is_loopback(host: str) -> bool:
 
 def _check_exposure(config: Config) -> None:
     faces = [("http", config.http.host)]
-    if config.dimse.strangers:
+    if config.dimse.strangers and not config.dimse.require_identity:
         faces.append(("dimse", config.dimse.host))
     exposed = [
         f"[{section}] host = {host!r}" for section, host in faces if not is_loopback(host)

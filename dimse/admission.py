@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from pynetdicom import evt
 from pynetdicom.acse import ACSE
+from pynetdicom.pdu_primitives import UserIdentityNegotiation
 
 from archive.config import ANYWHERE, Peer
 from archive.errors import ArchiveError
@@ -46,6 +47,11 @@ class Rejection:
 def calling_not_recognized(why: str) -> Rejection:
     """Return the rejection of a caller that is not let in."""
     return Rejection(_PERMANENT, _SERVICE_USER, 3, why)
+
+
+def not_identified(why: str) -> Rejection:
+    """Return the rejection of a user who proves nothing: no reason is given to a guesser."""
+    return Rejection(_PERMANENT, _SERVICE_USER, 1, why)
 
 
 def called_not_recognized(why: str) -> Rejection:
@@ -96,6 +102,15 @@ class AdmittingACSE(ACSE):
         """Tell whether the peer wants to release, once what it sent before that is served."""
         messages_of: Any = self.assoc.dimse
         return not messages_of.has_waiting and bool(super().is_release_requested())
+
+    def _check_user_identity(self) -> tuple[bool, UserIdentityNegotiation | None]:
+        # Who did not prove it was rejected before. pynetdicom would not answer a passcode.
+        item: Any = self.requestor.user_identity
+        if not item.positive_response_requested:
+            return True, None
+        answer = UserIdentityNegotiation()
+        answer.server_response = b""  # PS3.7 Table D.3-15: says no more than that it is there
+        return True, answer
 
 
 def calls_from_its_place(

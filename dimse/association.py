@@ -18,7 +18,7 @@ from pynetdicom.dimse_primitives import (
 from archive.assembly import Archive
 from archive.auth.principal import Principal
 from archive.config import Peer, Service
-from archive.errors import ArchiveError, ForbiddenError
+from archive.errors import ArchiveError, ForbiddenError, UnauthenticatedError
 from archive.log import get_logger
 from dimse import commitment, find, messages, retrieve
 from dimse.admission import (
@@ -28,10 +28,12 @@ from dimse.admission import (
     calling_not_recognized,
     calls_from_its_place,
     context_not_supported,
+    not_identified,
     too_many,
     too_narrow,
 )
 from dimse.commitment_reports import AssociationReports
+from dimse.identity import identified
 from dimse.message_service import ServedMessages
 from dimse.messages import Command
 from dimse.negotiation import QueryOptions
@@ -91,7 +93,6 @@ class ServedAssociation(Association):
         self.secure: Callable[[Any], tuple[socket.socket, TlsSubject | None]] | None = None
         self.tls_subject: TlsSubject | None = None
         self.caller: Caller | None = None
-        self.user: Principal | None = None
         self.query_options: dict[str, QueryOptions] = {}
         self.reports = AssociationReports(self)
         self.links: Links | None = None
@@ -110,7 +111,7 @@ class ServedAssociation(Association):
     @property
     def principal(self) -> Principal:
         """Who asks: the user that was negotiated, or else the peer."""
-        return self.user or self._known_caller.principal
+        return self._known_caller.principal
 
     @property
     def peer(self) -> Peer:
@@ -145,21 +146,37 @@ class ServedAssociation(Association):
             return called_not_recognized(f"called AE title {called!r} is not this archive's")
         if 0 < self.maximum_pdu < messages.NARROWEST_PDU:
             return too_narrow(f"it takes PDUs of {self.maximum_pdu} bytes: not one value")
+        return self._admit_caller(calling, called) or self._take_slot()
+
+    def _admit_caller(self, calling: str, called: str) -> Rejection | None:
+        try:
+            user = self._identified()
+        except UnauthenticatedError as error:
+            return not_identified(str(error))
         remote = str(self.requestor.address)
-        self.caller = Caller(self.archive, calling=calling, called=called, remote=remote)
+        self.caller = Caller(
+            self.archive, calling=calling, called=called, remote=remote, user=user
+        )
         if not self.caller.is_known and not self.peer.services:
             return calling_not_recognized(
                 f"{calling!r} is no peer, and [dimse] strangers are not let in"
             )
         if self.caller.is_known:
-            elsewhere = calls_from_its_place(self.peer, remote, self.tls_subject)
-            if elsewhere is not None:
-                return elsewhere
-        return self._take_slot()
+            return calls_from_its_place(self.peer, remote, self.tls_subject)
+        return None
 
     def permits(self, service: Service) -> bool:
         """Tell whether the caller may ask for a service."""
-        return service in self.peer.services
+        return self._known_caller.may(service)
+
+    def _identified(self) -> Principal | None:
+        """Return who is behind the association; None when nobody is named, nor must be."""
+        item = self.requestor.user_identity
+        if item is not None:
+            return identified(self.archive.accounts, item)
+        if self.archive.config.dimse.require_identity:
+            raise UnauthenticatedError("no user identity, which [dimse] require_identity wants")
+        return None
 
     def _take_slot(self) -> Rejection | None:
         if self._presence is None:
@@ -276,8 +293,9 @@ class ServedAssociation(Association):
             self.dul.active()  # a long operation was no silence of the peer's
 
     def _not_permitted(self, service: Service) -> ForbiddenError:
+        missing = "rights" if service in self.peer.services else "services of the peer"
         return ForbiddenError(
-            f"{self.calling_ae_title} may not {service.value} here (services of the peer)"
+            f"{self.calling_ae_title} may not {service.value} here ({missing})"
         )
 
     def _refuse(self, msg: Any, context_id: int, error: ArchiveError) -> None:  # noqa: ANN401

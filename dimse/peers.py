@@ -1,8 +1,10 @@
 """Who calls, as the archive sees it: a peer, or a stranger with what strangers may."""
 
+from dataclasses import replace
+
 from archive.assembly import Archive
-from archive.auth.principal import Principal, peer_principal
-from archive.config import Peer
+from archive.auth.principal import NEEDED_RIGHTS, Principal, peer_principal
+from archive.config import Peer, Service
 from archive.ingest.incoming import Source
 
 
@@ -17,19 +19,39 @@ class Caller:
         AE titles of the association, trimmed.
     remote
         Address it comes from.
+    user
+        Who is behind it, where somebody has proved that.
     """
 
-    def __init__(self, archive: Archive, *, calling: str, called: str, remote: str) -> None:
+    def __init__(
+        self,
+        archive: Archive,
+        *,
+        calling: str,
+        called: str,
+        remote: str,
+        user: Principal | None = None,
+    ) -> None:
         self._config = archive.config
         found = archive.peers.find(calling)
         self.is_known = found is not None
-        self.peer = found or _stranger(archive, calling)
+        # Of a user the rights decide, wherever they sit.
+        services = tuple(Service) if user else archive.config.dimse.strangers
+        self.peer = found or _stranger(calling, services)
+        self.user = user
         self.calling, self.called, self.remote = calling, called, remote
 
     @property
     def principal(self) -> Principal:
-        """What its AE title lets it do."""
-        return peer_principal(self._config, self.peer, known=self.is_known)
+        """Who asks: the user, or else the peer, which its AE title names."""
+        peer = peer_principal(self._config, self.peer, known=self.is_known)
+        if self.user is None:
+            return peer
+        return replace(self.user, site=self.user.site or peer.site)
+
+    def may(self, service: Service) -> bool:
+        """Tell whether the peer may ask for a service, and the user has the right it needs."""
+        return service in self.peer.services and NEEDED_RIGHTS[service] in self.principal.rights
 
     def source(self, principal: Principal) -> Source:
         """Return where what arrives on the association comes from."""
@@ -44,6 +66,6 @@ class Caller:
         )
 
 
-def _stranger(archive: Archive, calling: str) -> Peer:
+def _stranger(calling: str, services: tuple[Service, ...]) -> Peer:
     # Not validated: a title that no peer could have must not end the association here.
-    return Peer.model_construct(ae_title=calling, services=archive.config.dimse.strangers)
+    return Peer.model_construct(ae_title=calling, services=services)

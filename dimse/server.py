@@ -202,7 +202,10 @@ def _log(name: str, event: evt.Event) -> None:
             "remote": str(association.requestor.address),
         }
         | (
-            {"contexts": len(association.accepted_contexts)}
+            {
+                "contexts": len(association.accepted_contexts),
+                "principal": association.principal.name,
+            }
             if rejection is None
             else {"reason": rejection.why}
         )

@@ -43,7 +43,7 @@ class Principal:
 
 
 # What each service over DICOM is, as a right.
-_NEEDED: Final = {
+NEEDED_RIGHTS: Final = {
     Service.STORE: Right.WRITE,
     Service.COMMIT: Right.WRITE,
     Service.FIND: Right.READ,
@@ -107,7 +107,7 @@ def peer_principal(config: Config, peer: Peer, *, known: bool) -> Principal:
         Whether it is a peer of this archive, and has the rights its services need; a stranger
         may do what strangers may.
     """
-    rights = {_NEEDED[service] for service in peer.services}
+    rights = {NEEDED_RIGHTS[service] for service in peer.services}
     if not known:
         rights &= anonymous_rights(config)
     return Principal(

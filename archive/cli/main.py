@@ -13,6 +13,7 @@ from archive.cli.peers import peer
 from archive.cli.reports import status, verify
 from archive.cli.sending import send
 from archive.cli.serving import serve
+from archive.cli.users import user
 from archive.cli.viewer import viewer
 
 app = typer.Typer(
@@ -44,6 +45,7 @@ app.command()(demo)
 app.add_typer(commitments)
 app.add_typer(peer)
 app.add_typer(forward)
+app.add_typer(user)
 app.add_typer(viewer)
 
 

@@ -434,3 +434,15 @@ forward_delivery = Table(
     Column("at", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
+
+# Accounts that `fileroom user add` made; the hash is Argon2's, with its parameters and salt.
+account = Table(
+    "account",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("password_hash", Text, nullable=False),
+    _text("rights"),
+    _text("site"),
+    Column("created_at", BigInteger, nullable=False),
+    info={KEPT: True},
+)

@@ -22,7 +22,7 @@ ELSEWHERE = "192.0.2.7"
 @contextlib.contextmanager
 def serving(folder, engine="direct", **dimse):
     """A DICOM server with these settings; `[auth]` says nothing unless told."""
-    auth = AuthSection(allow_anonymous=dimse.pop("allow_anonymous", ()))
+    auth = dimse.pop("auth", AuthSection(allow_anonymous=dimse.pop("allow_anonymous", ())))
     settings = DimseSection(port=0, engine=engine, network_timeout_s=10, **dimse)
     with running_archive(make_config(folder, dimse=settings, auth=auth)) as archive:
         listening = listening_socket()

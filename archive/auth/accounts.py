@@ -1,0 +1,185 @@
+"""Who is who: accounts with passwords, and tokens of others (PS3.7 §D.3.3.7)."""
+
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from archive.auth.passwords import SHORTEST_PASSWORD, PasswordChecks, hashed
+from archive.auth.principal import PUBLIC_SCOPE, Principal, Right
+from archive.auth.tokens import TokenChecks
+from archive.config import AuthSection
+from archive.errors import (
+    ForbiddenError,
+    InvalidRequestError,
+    UnauthenticatedError,
+    storage_translated,
+)
+from storage.index import clock
+from storage.index.accounts import AccountRows
+
+_LONGEST_NAME: Final = 64
+_FIRST_PAUSE_S: Final = 0.25
+_LONGEST_PAUSE_S: Final = 4.0
+_MOST_WATCHED: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Somebody who may prove who they are; the password is not told."""
+
+    name: str
+    rights: frozenset[Right]
+    site: str
+    created_at: datetime
+
+
+class AccountService:
+    """Accounts, and what is made of a password or a token.
+
+    Parameters
+    ----------
+    settings
+        Which tokens are taken.
+    rows
+        The accounts of the index.
+    """
+
+    def __init__(self, settings: AuthSection, rows: AccountRows) -> None:
+        self._rows = rows
+        self._passwords = PasswordChecks()
+        self._tokens = TokenChecks(settings)
+        self._failures = _Failures()
+
+    def by_password(self, name: str, password: str) -> Principal:
+        """Return who has this name and password.
+
+        Blocks longer with each failure under a name.
+
+        Raises
+        ------
+        UnauthenticatedError
+            If nobody has; whether there is such a name is not told.
+        """
+        with storage_translated():
+            row = self._rows.find(name)
+        if (
+            not self._passwords.is_right(row.password_hash if row else None, password)
+            or not row
+        ):
+            self._failures.pause(name)
+            raise UnauthenticatedError(f"no user {name!r} with this password")
+        self._failures.forgive(name)
+        return _principal(row.name, row.site, row.rights.split())
+
+    def by_token(self, token: str) -> Principal:
+        """Return whom a JSON Web Token names.
+
+        Its ``sub`` is the name, ``site`` the site, and ``rights``, a list, or ``scope``, words
+        separated by spaces (RFC 8693 §4.2), what it may do. A token without rights has none.
+
+        Raises
+        ------
+        UnauthenticatedError
+            If it is not one to be trusted.
+        """
+        claims = self._tokens.claims(token)
+        given = claims.get("rights", claims.get("scope", ""))
+        words = given.split() if isinstance(given, str) else given
+        if not isinstance(words, list):
+            raise UnauthenticatedError("the token's rights are neither text nor a list")
+        return _principal(str(claims["sub"]), str(claims.get("site", "")), words)
+
+    def all(self) -> list[Account]:
+        """Return every account, by name."""
+        with storage_translated():
+            rows = self._rows.all()
+        return [
+            Account(
+                row.name, _rights(row.rights.split()), row.site, clock.from_us(row.created_at)
+            )
+            for row in rows
+        ]
+
+    def add(
+        self,
+        principal: Principal,
+        name: str,
+        password: str,
+        *,
+        rights: Iterable[Right],
+        site: str,
+    ) -> bool:
+        """Make an account; return whether it replaced one of the same name.
+
+        Raises
+        ------
+        ForbiddenError
+            If the principal may not administer.
+        InvalidRequestError
+            If the name or the password is none that is taken.
+        """
+        _require_admin(principal)
+        if not name.strip() or len(name) > _LONGEST_NAME or not name.isprintable():
+            raise InvalidRequestError(f"a name has 1 to {_LONGEST_NAME} printable characters")
+        _require_password(password)
+        with storage_translated():
+            return self._rows.put(
+                name,
+                password_hash=hashed(password),
+                rights=" ".join(sorted(rights)),
+                site=site,
+            )
+
+    def set_password(self, principal: Principal, name: str, password: str) -> bool:
+        """Change a password; return whether there is such an account. Raises as `add` does."""
+        _require_admin(principal)
+        _require_password(password)
+        with storage_translated():
+            return self._rows.set_password(name, hashed(password))
+
+    def remove(self, principal: Principal, name: str) -> bool:
+        """Delete an account; return whether there was one. Raises ForbiddenError."""
+        _require_admin(principal)
+        with storage_translated():
+            return self._rows.remove(name)
+
+
+class _Failures:
+    """Makes guessing slow: each failure under a name waits twice as long as the one before."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: dict[str, int] = {}
+
+    def pause(self, name: str) -> None:
+        with self._lock:
+            if len(self._counts) >= _MOST_WATCHED:
+                self._counts.clear()
+            count = self._counts[name] = self._counts.get(name, 0) + 1
+        time.sleep(min(_FIRST_PAUSE_S * 2 ** (count - 1), _LONGEST_PAUSE_S))
+
+    def forgive(self, name: str) -> None:
+        with self._lock:
+            self._counts.pop(name, None)
+
+
+def _principal(name: str, site: str, words: Iterable[Any]) -> Principal:
+    return Principal(f"user:{name}", site, _rights(words), PUBLIC_SCOPE)
+
+
+def _rights(words: Iterable[Any]) -> frozenset[Right]:
+    known = {right.value: right for right in Right}
+    return frozenset(known[word] for word in words if word in known)
+
+
+def _require_admin(principal: Principal) -> None:
+    if Right.ADMIN not in principal.rights:
+        raise ForbiddenError(f"{principal.name} may not change accounts")
+
+
+def _require_password(password: str) -> None:
+    if len(password) < SHORTEST_PASSWORD:
+        raise InvalidRequestError(f"a password has {SHORTEST_PASSWORD} characters at least")
