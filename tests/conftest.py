@@ -16,6 +16,7 @@ import httpx
 import pydicom
 import pydicom.data
 import pytest
+from pynetdicom.association import Association
 
 from archive.assembly import Archive, open_archive, prepare
 from archive.auth.principal import OPERATOR
@@ -50,6 +51,41 @@ def wheel_files() -> list[Path]:
     """Every real DICOM file that pydicom's wheel carries, in a stable order."""
     folders = [PYDICOM_DATA / "test_files", PYDICOM_DATA / "charset_files"]
     return sorted(path for folder in folders for path in folder.glob("*.dcm"))
+
+
+class _SteadyCheckpoint(threading.Event):
+    """Lets pynetdicom's requestor pause its reactor only when it runs.
+
+    Between two requests the reactor is told to go on; if the next request comes before its
+    thread has woken up, that takes it for paused already, and the reactor then takes the answer
+    as a message that nobody waits for.
+    """
+
+    def __init__(self, association: Association) -> None:
+        super().__init__()
+        self._association = association
+
+    def clear(self) -> None:
+        of, end = self._association, time.monotonic() + 5
+        while self.is_set() and of._is_paused and of.is_alive() and time.monotonic() < end:
+            time.sleep(0.001)
+        super().clear()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def steady_requestors() -> Iterator[None]:
+    """pynetdicom as a client, without its race between requests on one association."""
+    init = Association.__init__
+
+    def steady(self: Association, *arguments: object, **named: object) -> None:
+        init(self, *arguments, **named)
+        if type(self) is Association:
+            self._reactor_checkpoint = _SteadyCheckpoint(self)
+            self._reactor_checkpoint.set()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Association, "__init__", steady)
+        yield
 
 
 def make_config(data_dir: Path, **sections) -> Config:
