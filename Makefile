@@ -7,7 +7,7 @@ PIP   := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS  ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format bench clean
+.PHONY: help serve test check format bench docs clean
 
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -30,6 +30,9 @@ format: $(VENV)/.installed-check ## let the formatter write
 
 bench: $(VENV)/.installed-test ## measure ingest, search and retrieval, small (ARGS to choose)
 	$(BIN)/python -m benchmarks $(ARGS)
+
+docs: $(VENV)/.installed-test ## write the tables of the conformance statement that follow from the code
+	$(BIN)/python -m dimse.statement
 
 clean: ## remove the environment and caches; data stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info

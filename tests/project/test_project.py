@@ -11,6 +11,7 @@ from archive import errors
 from archive.config import Config, ConfigError, load_config
 from archive.ingest.outcome import Remark
 from dicomweb.errors import ERRORS, WARNING_REASONS
+from dimse.statement import BLOCKS, renewed
 from dimse.status import STATUSES, WARNINGS
 from tests.conftest import REPOSITORY
 
@@ -120,11 +121,18 @@ def test_every_command_teaches(command):
     assert "Exit status" in ended.stdout
 
 
-def test_every_test_that_the_conformance_statement_names_exists():
-    text = (REPOSITORY / "docs" / "conformance" / "dicomweb.md").read_text()
+@pytest.mark.parametrize("statement", ["dicomweb.md", "dimse.md"])
+def test_every_test_that_a_conformance_statement_names_exists(statement):
+    text = (REPOSITORY / "docs" / "conformance" / statement).read_text()
     named = re.findall(r"`([a-z0-9_/]+\.py)(?:::(\w+))?`", text)
     assert len(named) > 50
     for file, function in named:
         path = REPOSITORY / "tests" / file
         assert path.is_file(), file
         assert not function or f"def {function}(" in path.read_text(), f"{file}::{function}"
+
+
+def test_the_tables_of_the_dimse_statement_are_those_of_the_code():
+    text = (REPOSITORY / "docs" / "conformance" / "dimse.md").read_text()
+    assert len(BLOCKS) == text.count("<!-- made of ")
+    assert renewed(text) == text, "run `make docs`"
