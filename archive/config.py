@@ -233,7 +233,7 @@ class DimseSection(_Section):
     spool_threshold_bytes: int = Field(default=8 * 1024 * 1024, ge=0)
     """Larger instances are received, or transcoded, into a file instead of memory, in bytes."""
 
-    keep_associations_s: float = Field(default=5.0, ge=0)
+    keep_associations_s: float = Field(default=1.0, ge=0)
     """Seconds that an association with a C-MOVE destination is kept for the next; 0: none."""
 
     tls: Literal["off", "optional", "required"] = "off"

@@ -27,6 +27,7 @@ def dicom(engine, tmp_path, sink_port):
             port=0,
             engine=engine,
             network_timeout_s=10,
+            keep_associations_s=10,
             peers=(
                 Peer(ae_title="SINK", host="127.0.0.1", port=sink_port),
                 Peer(ae_title="NORTH", host="127.0.0.1", port=1, site="north"),
