@@ -21,7 +21,8 @@ _FLAGS: Final = (
 # Chromium's reader of PDF is made of pages of its own.
 _BROWSERS_OWN: Final = ("chrome:", "chrome-extension:")
 
-_WAIT_MS: Final = 60_000
+# How long something may be waited for.
+WAIT_MS: Final = 60_000
 
 # What the viewer itself says at any archive, and why it is no fault of ours.
 VIEWERS_OWN: Final = (
@@ -107,6 +108,6 @@ def profile(launched) -> Iterator:
     opened.add_init_script(
         "localStorage?.setItem('shownTours', JSON.stringify(['basicViewerTour']))"
     )
-    opened.set_default_timeout(_WAIT_MS)
+    opened.set_default_timeout(WAIT_MS)
     yield opened
     opened.close()
