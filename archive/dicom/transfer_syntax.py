@@ -4,8 +4,6 @@
 from dataclasses import dataclass
 from typing import Final
 
-from pydicom._uid_dict import UID_dictionary
-
 
 @dataclass(frozen=True, slots=True)
 class TransferSyntax:
@@ -160,5 +158,8 @@ def transfer_syntax(uid: str) -> TransferSyntax:
 
 def is_transfer_syntax(uid: str) -> bool:
     """Tell whether a UID may be a transfer syntax: a private one, or one of the standard's."""
+    # Here, since who asks what can be transcoded needs no numpy, which pydicom brings along.
+    from pydicom._uid_dict import UID_dictionary  # noqa: PLC0415
+
     known = UID_dictionary.get(uid)
     return known is None or known[1] == "Transfer Syntax"
