@@ -325,7 +325,7 @@ class AuthSection(_Section):
     """What strangers may do; must be written where more than this machine is listened to."""
 
     jwt_key_file: str = ""
-    """Public key (PEM) or secret that JSON Web Tokens are checked with; "": none is taken."""
+    """Public keys (PEM, JWKS) or secret that tokens are checked with; "": none is taken."""
 
     jwt_algorithms: tuple[_Algorithm, ...] = ("RS256", "ES256", "EdDSA")
     """Signatures that are taken."""
@@ -334,9 +334,9 @@ class AuthSection(_Section):
     """Who must have issued a token; "": anyone whose signature is right."""
 
     jwt_audience: str = ""
-    """Whom a token must be meant for; "": anyone."""
+    """Whom a token must be meant for; "": only tokens that name nobody are taken."""
 
-    jwt_leeway_s: float = Field(default=30.0, ge=0)
+    jwt_leeway_s: float = Field(default=30.0, ge=0, le=600)
     """Seconds that clocks may differ."""
 
 

@@ -50,8 +50,8 @@ def calling_not_recognized(why: str) -> Rejection:
 
 
 def not_identified(why: str) -> Rejection:
-    """Return the rejection of a user who proves nothing: no reason is given to a guesser."""
-    return Rejection(_PERMANENT, _SERVICE_USER, 1, why)
+    """Return the rejection of a user who proves nothing (PS3.7 §D.3.3.7): no reason."""
+    return Rejection(_PERMANENT, _SERVICE_PROVIDER_ACSE, 1, why)
 
 
 def called_not_recognized(why: str) -> Rejection:

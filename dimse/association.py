@@ -149,11 +149,11 @@ class ServedAssociation(Association):
         return self._admit_caller(calling, called) or self._take_slot()
 
     def _admit_caller(self, calling: str, called: str) -> Rejection | None:
+        remote = str(self.requestor.address)
         try:
-            user = self._identified()
+            user = self._identified(remote)
         except UnauthenticatedError as error:
             return not_identified(str(error))
-        remote = str(self.requestor.address)
         self.caller = Caller(
             self.archive, calling=calling, called=called, remote=remote, user=user
         )
@@ -169,11 +169,11 @@ class ServedAssociation(Association):
         """Tell whether the caller may ask for a service."""
         return self._known_caller.may(service)
 
-    def _identified(self) -> Principal | None:
+    def _identified(self, remote: str) -> Principal | None:
         """Return who is behind the association; None when nobody is named, nor must be."""
         item = self.requestor.user_identity
         if item is not None:
-            return identified(self.archive.accounts, item)
+            return identified(self.archive.accounts, item, remote=remote)
         if self.archive.config.dimse.require_identity:
             raise UnauthenticatedError("no user identity, which [dimse] require_identity wants")
         return None

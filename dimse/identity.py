@@ -12,8 +12,15 @@ _TOKEN: Final = 5
 _UNKNOWN: Final = {3: "Kerberos", 4: "SAML"}
 
 
-def identified(accounts: AccountService, item: Any) -> Principal:  # noqa: ANN401 - pynetdicom's
+def identified(accounts: AccountService, item: Any, *, remote: str) -> Principal:  # noqa: ANN401 - pynetdicom's
     """Return who a User Identity sub-item names (PS3.7 Table D.3-14).
+
+    Parameters
+    ----------
+    item
+        Of the association request.
+    remote
+        The address it came from.
 
     Raises
     ------
@@ -22,7 +29,8 @@ def identified(accounts: AccountService, item: Any) -> Principal:  # noqa: ANN40
     """
     kind = int(item.user_identity_type or 0)
     if kind == _PASSCODE:
-        return accounts.by_password(_text(item.primary_field), _text(item.secondary_field))
+        name, passcode = _text(item.primary_field), _text(item.secondary_field)
+        return accounts.by_password(name, passcode, remote=remote)
     if kind == _TOKEN:
         return accounts.by_token(_text(item.primary_field))
     if kind == _USER_NAME:

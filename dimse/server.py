@@ -51,11 +51,6 @@ class DicomServer:
         A listening socket; several processes may share it.
     tls_listening
         One on which nothing but TLS is spoken.
-
-    Raises
-    ------
-    ConfigError
-        If TLS is wanted, and a certificate or key cannot be used.
     """
 
     def __init__(

@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from archive.auth import certificates
 from archive.auth.reloading import Reloaded
-from archive.config import Config, DimseSection, Peer
+from archive.config import Config, ConfigError, DimseSection, Peer
 
 Mode = Literal["off", "optional", "required"]
 
@@ -117,11 +117,6 @@ class TlsAcceptor:
         Which certificates, and how long a peer may take.
     stopping
         Set when the server stops: a peer that has said nothing yet is not waited for.
-
-    Raises
-    ------
-    ConfigError
-        If a certificate or key cannot be used.
     """
 
     def __init__(self, settings: DimseSection, stopping: threading.Event) -> None:
@@ -164,8 +159,12 @@ class TlsAcceptor:
             return connection, None
         if mode == "off" or self._context is None:
             raise TlsRefusedError("the peer speaks TLS, which is off here ([dimse] tls)")
+        try:
+            context = self._context.get()
+        except ConfigError as error:
+            raise TlsRefusedError(f"TLS cannot be spoken: {error}") from error
         connection.settimeout(max(end - time.monotonic(), 0.1))
-        secured = self._context.get().wrap_socket(
+        secured = context.wrap_socket(
             connection, server_side=True, do_handshake_on_connect=False
         )
         try:

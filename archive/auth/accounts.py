@@ -1,13 +1,12 @@
 """Who is who: accounts with passwords, and tokens of others (PS3.7 §D.3.3.7)."""
 
-import threading
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from archive.auth.passwords import SHORTEST_PASSWORD, PasswordChecks, hashed
+from archive.auth.guessing import Guard
+from archive.auth.passwords import SHORTEST_PASSWORD, PasswordChecks, composed, hashed
 from archive.auth.principal import PUBLIC_SCOPE, Principal, Right
 from archive.auth.tokens import TokenChecks
 from archive.config import AuthSection
@@ -21,9 +20,8 @@ from storage.index import clock
 from storage.index.accounts import AccountRows
 
 _LONGEST_NAME: Final = 64
-_FIRST_PAUSE_S: Final = 0.25
-_LONGEST_PAUSE_S: Final = 4.0
-_MOST_WATCHED: Final = 1000
+_LONGEST_SUBJECT: Final = 255
+_LONGEST_PASSWORD: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,27 +49,33 @@ class AccountService:
         self._rows = rows
         self._passwords = PasswordChecks()
         self._tokens = TokenChecks(settings)
-        self._failures = _Failures()
+        self._guard = Guard()
 
-    def by_password(self, name: str, password: str) -> Principal:
+    def by_password(self, name: str, password: str, *, remote: str) -> Principal:
         """Return who has this name and password.
 
-        Blocks longer with each failure under a name.
+        Parameters
+        ----------
+        remote
+            The address it comes from: where failures are counted.
 
         Raises
         ------
         UnauthenticatedError
-            If nobody has; whether there is such a name is not told.
+            If nobody has, whether there is such a name is not told; or there were too many
+            failures.
         """
+        name = _plain(name)
+        self._guard.require_patience(name, remote)
         with storage_translated():
             row = self._rows.find(name)
-        if (
-            not self._passwords.is_right(row.password_hash if row else None, password)
-            or not row
-        ):
-            self._failures.pause(name)
+        kept = row.password_hash if row else None
+        if len(password) > _LONGEST_PASSWORD or not self._passwords.is_right(kept, password):
+            row = None
+        if row is None:
+            self._guard.failed(name, remote)
             raise UnauthenticatedError(f"no user {name!r} with this password")
-        self._failures.forgive(name)
+        self._guard.succeeded(name, remote)
         return _principal(row.name, row.site, row.rights.split())
 
     def by_token(self, token: str) -> Principal:
@@ -86,14 +90,20 @@ class AccountService:
             If it is not one to be trusted.
         """
         claims = self._tokens.claims(token)
+        subject, site = claims["sub"], claims.get("site", "")
+        if not _is_name(subject):
+            raise UnauthenticatedError("the token's sub is no name")
+        if site != "" and not _is_name(site):
+            raise UnauthenticatedError("the token's site is no name")
         given = claims.get("rights", claims.get("scope", ""))
         words = given.split() if isinstance(given, str) else given
         if not isinstance(words, list):
             raise UnauthenticatedError("the token's rights are neither text nor a list")
-        return _principal(str(claims["sub"]), str(claims.get("site", "")), words)
+        return _principal(subject, site, words)
 
-    def all(self) -> list[Account]:
-        """Return every account, by name."""
+    def all(self, principal: Principal) -> list[Account]:
+        """Return every account, by name. Raises ForbiddenError."""
+        _require_admin(principal)
         with storage_translated():
             rows = self._rows.all()
         return [
@@ -122,7 +132,8 @@ class AccountService:
             If the name or the password is none that is taken.
         """
         _require_admin(principal)
-        if not name.strip() or len(name) > _LONGEST_NAME or not name.isprintable():
+        name = _plain(name)
+        if not 0 < len(name) <= _LONGEST_NAME or not name.isprintable():
             raise InvalidRequestError(f"a name has 1 to {_LONGEST_NAME} printable characters")
         _require_password(password)
         with storage_translated():
@@ -138,32 +149,21 @@ class AccountService:
         _require_admin(principal)
         _require_password(password)
         with storage_translated():
-            return self._rows.set_password(name, hashed(password))
+            return self._rows.set_password(_plain(name), hashed(password))
 
     def remove(self, principal: Principal, name: str) -> bool:
         """Delete an account; return whether there was one. Raises ForbiddenError."""
         _require_admin(principal)
         with storage_translated():
-            return self._rows.remove(name)
+            return self._rows.remove(_plain(name))
 
 
-class _Failures:
-    """Makes guessing slow: each failure under a name waits twice as long as the one before."""
+def _plain(name: str) -> str:
+    return composed(name.strip())
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._counts: dict[str, int] = {}
 
-    def pause(self, name: str) -> None:
-        with self._lock:
-            if len(self._counts) >= _MOST_WATCHED:
-                self._counts.clear()
-            count = self._counts[name] = self._counts.get(name, 0) + 1
-        time.sleep(min(_FIRST_PAUSE_S * 2 ** (count - 1), _LONGEST_PAUSE_S))
-
-    def forgive(self, name: str) -> None:
-        with self._lock:
-            self._counts.pop(name, None)
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= _LONGEST_SUBJECT and value.isprintable()
 
 
 def _principal(name: str, site: str, words: Iterable[Any]) -> Principal:
@@ -172,14 +172,17 @@ def _principal(name: str, site: str, words: Iterable[Any]) -> Principal:
 
 def _rights(words: Iterable[Any]) -> frozenset[Right]:
     known = {right.value: right for right in Right}
-    return frozenset(known[word] for word in words if word in known)
+    return frozenset(known[word] for word in words if isinstance(word, str) and word in known)
 
 
 def _require_admin(principal: Principal) -> None:
     if Right.ADMIN not in principal.rights:
-        raise ForbiddenError(f"{principal.name} may not change accounts")
+        raise ForbiddenError(f"{principal.name} may not see or change accounts")
 
 
 def _require_password(password: str) -> None:
-    if len(password) < SHORTEST_PASSWORD:
-        raise InvalidRequestError(f"a password has {SHORTEST_PASSWORD} characters at least")
+    if not SHORTEST_PASSWORD <= len(password) <= _LONGEST_PASSWORD:
+        raise InvalidRequestError(
+            f"a password has {SHORTEST_PASSWORD} characters at least, and {_LONGEST_PASSWORD} "
+            "at most"
+        )

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import secrets
 import threading
+import unicodedata
 from functools import cache
 from typing import Final
 
@@ -19,7 +20,12 @@ _MOST_AT_ONCE: Final = 2
 
 def hashed(password: str) -> str:
     """Return what is kept of a password."""
-    return _HASHER.hash(password)
+    return _HASHER.hash(composed(password))
+
+
+def composed(text: str) -> str:
+    """Return text as it is compared: keyboards differ in their accents (RFC 8265 §4.2)."""
+    return unicodedata.normalize("NFC", text)
 
 
 class PasswordChecks:
@@ -36,6 +42,7 @@ class PasswordChecks:
 
     def is_right(self, kept: str | None, password: str) -> bool:
         """Tell whether a password is the one whose hash is kept; None: of nobody."""
+        password = composed(password)
         mark = self._mark(kept or "", password)
         if kept is not None and mark in self._right:
             return True

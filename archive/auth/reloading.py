@@ -15,7 +15,7 @@ _Signature = tuple[tuple[int, int, int] | None, ...]
 
 
 class Reloaded(Generic[Made]):
-    """Something made of files.
+    """Something made of files, for the first time when it is needed.
 
     Parameters
     ----------
@@ -24,8 +24,7 @@ class Reloaded(Generic[Made]):
     files
         What it is made of.
     make
-        Makes it; raises `ConfigError` when the files are no good. The first failure is the
-        caller's; later ones are logged, and what was made before stays in use.
+        Makes it; raises `ConfigError` when the files are no good.
     """
 
     def __init__(self, what: str, files: Sequence[Path], make: Callable[[], Made]) -> None:
@@ -33,29 +32,40 @@ class Reloaded(Generic[Made]):
         self._files = tuple(files)
         self._make = make
         self._lock = threading.Lock()
-        # Looked at before they are read: a change in between is seen the next time.
-        self._seen = self._look()
-        self._made = make()
+        self._seen: _Signature | None = None
+        self._made: Made | None = None
+        self._fault = ConfigError(f"no {what} yet")
 
     def get(self) -> Made:
-        """Return it, as the files say now."""
+        """Return it, as the files say now, or as they said when they were last any good.
+
+        Raises
+        ------
+        ConfigError
+            If they never were.
+        """
+        # Looked at before they are read: a change in between is seen the next time.
         seen = self._look()
-        if seen != self._seen:
-            with self._lock:
-                if seen != self._seen:
-                    self._seen = seen
-                    self._again()
-        return self._made
+        with self._lock:
+            if seen != self._seen:
+                self._seen = seen
+                self._again()
+            if self._made is None:
+                raise self._fault
+            return self._made
 
     def _again(self) -> None:
+        first = self._made is None
         try:
             self._made = self._make()
         except ConfigError as error:
+            self._fault = error
             logger.error(  # noqa: TRY400 - what is wrong with the file, not where in the code
                 "files.not-reloaded", extra={"what": self._what, "reason": str(error)}
             )
         else:
-            logger.info("files.reloaded", extra={"what": self._what})
+            if not first:
+                logger.info("files.reloaded", extra={"what": self._what})
 
     def _look(self) -> _Signature:
         return tuple(_signature(file) for file in self._files)

@@ -5,16 +5,20 @@ import importlib.util
 import os
 import shutil
 import socket
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import typer
 from rich.markup import escape
 
 from archive.assembly import index_url
+from archive.auth.certificates import check_tls, read_certificate
+from archive.auth.tokens import check_tokens
 from archive.cli.common import (
     FOUND_FAULTS,
     ConfigOption,
@@ -24,7 +28,7 @@ from archive.cli.common import (
     print_json,
     read_config,
 )
-from archive.config import Config
+from archive.config import Config, ConfigError
 from archive.errors import ArchiveError, storage_translated
 from archive.supervisor import running_pid
 from archive.viewer.install import current, missing_files
@@ -45,10 +49,15 @@ _PACKAGES: Final = (
     "pylibjpeg-libjpeg",
     "pylibjpeg-openjpeg",
     "pylibjpeg-rle",
+    "argon2-cffi",
+    "cryptography",
+    "pyjwt",
     "pyjpegls",
     "orjson",
     "zstandard",
 )
+
+_RENEW_DAYS: Final = 21
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +73,7 @@ class Finding:
 def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     r"""Look at everything the archive needs, and say what to do about what is wrong.
 
-    Python, packages, decoders, the data folder and its disk, the index, the viewer, the
+    Python, packages, decoders, the data folder and its disk, the index, the viewer, TLS, the
     ports. Changes nothing.
 
     \b
@@ -104,10 +113,14 @@ def _findings(config: Config) -> Iterator[Finding]:
     yield _disk(config)
     yield _index(config)
     yield _viewer(config)
+    yield from _tls(config)
+    if config.auth.jwt_key_file:
+        yield _tokens(config)
     pid = running_pid(config.archive.data_dir)
     for section, host, port in (
         ("http", config.http.host, config.http.port),
         ("dimse", config.dimse.host, config.dimse.port),
+        *([("dimse", config.dimse.host, config.dimse.tls_port)] * bool(config.dimse.tls_port)),
     ):
         yield _port(section, host, port, pid)
 
@@ -181,6 +194,34 @@ def _viewer(config: Config) -> Finding:
         text = f"OHIF {found.version}; this version of Fileroom goes with {OHIF.version}"
         return Finding("Viewer", True, text, advice)
     return Finding("Viewer", True, f"OHIF {found.version}, whole")
+
+
+def _tls(config: Config) -> Iterator[Finding]:
+    settings = config.dimse
+    try:
+        check_tls(settings)
+        if not settings.tls_certificate:
+            yield Finding("TLS", True, "off")
+            return
+        certificate = read_certificate(settings)
+    except ConfigError as error:
+        yield Finding("TLS", False, str(error), "`fileroom serve` does not start like this")
+        return
+    days = certificate.days_left
+    text = f"{certificate.subject}, {days} days left" if days >= 0 else "it has expired"
+    advice = "" if days >= _RENEW_DAYS else "renew it: a new file is taken without a restart"
+    yield Finding("TLS certificate", days >= _RENEW_DAYS, text, advice)
+    key = Path(settings.tls_key or settings.tls_certificate)
+    if key.stat().st_mode & stat.S_IROTH:
+        yield Finding("TLS key", False, f"everyone may read {key}", f"chmod o-rwx {key}")
+
+
+def _tokens(config: Config) -> Finding:
+    try:
+        check_tokens(config.auth)
+    except ConfigError as error:
+        return Finding("Tokens", False, str(error), "`fileroom serve` does not start like this")
+    return Finding("Tokens", True, ", ".join(config.auth.jwt_algorithms))
 
 
 def _port(section: str, host: str, port: int, pid: int | None) -> Finding:

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from archive.auth.certificates import check_tls
+from archive.auth.tokens import check_tokens
 from archive.cli.common import MISUSED, ConfigOption, console, fail, read_config
 from archive.config import Config, ConfigError
 from archive.log import configure_logging
@@ -31,6 +32,7 @@ def serve(
     settings = read_config(config)
     try:
         check_tls(settings.dimse)
+        check_tokens(settings.auth)
     except ConfigError as error:
         fail(str(error), MISUSED)
     configure_logging(settings.logging.level)

@@ -66,7 +66,7 @@ def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     Exit status: 0.
     """
     with opened(config) as archive:
-        accounts = archive.accounts.all()
+        accounts = archive.accounts.all(OPERATOR)
     if as_json:
         print_json([
             {"name": one.name, "rights": sorted(one.rights), "site": one.site,

@@ -1,6 +1,7 @@
 """User identity negotiation (PS3.7 §D.3.3.7), on both engines."""
 
 import shutil
+import struct
 import subprocess
 import time
 
@@ -14,19 +15,20 @@ from archive.auth.principal import OPERATOR, Right
 from archive.config import AuthSection, Peer, Service
 from tests.dimse.test_admission import ECHO, answer_of, serving
 from tests.dimse.test_services import CT, FIND, read
+from tests.dimse.wire import ABORT, RJ, Wire, item, request
 
 PASSWORD = "correct horse"
 SECRET = b"0123456789abcdef0123456789abcdef"
 
 
 def identity(kind: int, first: str, second: str = "", *, answer: bool = False):
-    item = UserIdentityNegotiation()
-    item.user_identity_type = kind
-    item.primary_field = first.encode()
+    shown = UserIdentityNegotiation()
+    shown.user_identity_type = kind
+    shown.primary_field = first.encode()
     if second:
-        item.secondary_field = second.encode()
-    item.positive_response_requested = answer
-    return item
+        shown.secondary_field = second.encode()
+    shown.positive_response_requested = answer
+    return shown
 
 
 def call(server, *items, calling="TEST", contexts=((ECHO,),)):
@@ -40,8 +42,7 @@ def call(server, *items, calling="TEST", contexts=((ECHO,),)):
 
 
 @pytest.fixture
-def server(engine, tmp_path, monkeypatch):
-    monkeypatch.setattr("archive.auth.accounts.time.sleep", lambda _seconds: None)
+def server(engine, tmp_path):
     secret = tmp_path / "secret"
     secret.write_bytes(SECRET)
     auth = AuthSection(jwt_key_file=str(secret), jwt_algorithms=("HS256",))
@@ -73,15 +74,18 @@ def test_a_name_and_a_passcode_let_in_whom_no_peer_list_knows(server):
         identity(4, "<assertion/>"),
         identity(5, "a.b.c"),
         identity(5, token(exp=time.time() - 300)),
+        identity(5, token(scope="read")[:-2]),
+        identity(2, "anna", "x" * 60000),
+        identity(2, "", PASSWORD),
     ],
 )
 def test_what_proves_nothing_is_rejected_without_a_reason(server, item):
-    assert answer_of(call(server, item)) == (1, 1, 1)
+    assert answer_of(call(server, item)) == (1, 2, 1)
 
 
 def test_a_known_peer_with_a_wrong_passcode_is_rejected_too(server):
     wrong = identity(2, "anna", "wrong horse")
-    assert answer_of(call(server, wrong, calling="SENDER")) == (1, 1, 1)
+    assert answer_of(call(server, wrong, calling="SENDER")) == (1, 2, 1)
     assert answer_of(call(server, calling="SENDER")) is None
 
 
@@ -144,7 +148,7 @@ def test_what_a_user_stores_is_the_users_and_of_the_users_site(server):
 def test_an_identity_may_be_required(engine, tmp_path):
     with serving(tmp_path, engine, require_identity=True) as server:
         server._archive.accounts.add(OPERATOR, "anna", PASSWORD, rights=[Right.READ], site="")
-        assert answer_of(call(server)) == (1, 1, 1)
+        assert answer_of(call(server)) == (1, 2, 1)
         assert answer_of(call(server, identity(2, "anna", PASSWORD))) is None
 
 
@@ -156,6 +160,68 @@ def test_neither_password_nor_token_is_in_the_log(server, caplog):
     assert "anna" in said
     assert "horse" not in said
     assert token(exp=1) not in said
+
+
+def raw(kind: int, first: bytes, second: bytes = b"") -> bytes:
+    """A User Identity sub-item as bytes, right or wrong (PS3.7 Table D.3-14)."""
+    body = bytes([kind, 0]) + struct.pack(">H", len(first)) + first
+    return item(0x58, body + struct.pack(">H", len(second)) + second)
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        raw(2, b"anna", b"\xff\xfe"),
+        raw(2, b"\xff", PASSWORD.encode()),
+        raw(2, b"anna"),
+        raw(5, b"\xff.\xff.\xff"),
+        raw(3, b""),
+    ],
+)
+def test_what_is_no_text_is_rejected_alike(server, user):
+    with Wire(server.port) as wire:
+        wire.send(request(user=user))
+        assert wire.pdu() == (RJ, bytes([0, 1, 2, 1]))
+
+
+@pytest.mark.parametrize("kind", [0, 6, 255])
+def test_an_identity_of_no_known_type_lets_nobody_in(server, kind):
+    with Wire(server.port) as wire:
+        wire.send(request(user=raw(kind, b"anna", PASSWORD.encode())))
+        assert wire.pdu()[0] == ABORT
+    assert answer_of(call(server, identity(2, "anna", PASSWORD))) is None
+
+
+def test_another_password_counts_at_once_and_open_associations_go_on(server):
+    association = call(server, identity(2, "anna", PASSWORD))
+    accounts = server._archive.accounts
+    accounts.set_password(OPERATOR, "anna", "another horse")
+    assert answer_of(call(server, identity(2, "anna", PASSWORD))) == (1, 2, 1)
+    assert answer_of(call(server, identity(2, "anna", "another horse"))) is None
+    accounts.remove(OPERATOR, "anna")
+    assert answer_of(call(server, identity(2, "anna", "another horse"))) == (1, 2, 1)
+    assert association.send_c_echo().Status == 0
+    association.release()
+
+
+def test_who_guesses_waits_and_holds_up_nobody(server):
+    began = time.monotonic()
+    for number in range(8):
+        assert answer_of(call(server, identity(2, "anna", f"guess {number}"))) == (1, 2, 1)
+    assert answer_of(call(server, identity(2, "anna", PASSWORD))) == (1, 2, 1)
+    assert answer_of(call(server, identity(2, "ben", PASSWORD))) is None
+    assert time.monotonic() - began < 15
+
+
+def test_a_user_without_a_site_speaks_for_that_of_the_peer(engine, tmp_path):
+    peer = Peer(ae_title="NORTH", host="127.0.0.1", site="north")
+    with serving(tmp_path, engine, peers=(peer,)) as server:
+        server._archive.accounts.add(
+            OPERATOR, "carl", PASSWORD, rights=[Right.WRITE, Right.READ], site=""
+        )
+        statuses(server, identity(2, "carl", PASSWORD), calling="NORTH")
+        (change,) = server._archive.changes.since(OPERATOR, 0)
+        assert (change.principal, change.site) == ("user:carl", "north")
 
 
 @pytest.mark.interop
