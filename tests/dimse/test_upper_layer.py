@@ -443,6 +443,8 @@ def test_an_interrupted_transfer_leaves_nothing(server):
     raw = w.store("1.2.3.5.1", body, size=131072)
     w.echoes(server)
     w.leaves_nothing(server)
+    # The store opens its journal with the first that is being received, and keeps it.
+    server._archive.ingest.new_spool().discard()
     gc.collect()
     handles = sum(1 for _ in Path("/proc/self/fd").iterdir())
     incoming = server._archive.config.archive.data_dir / "incoming"
