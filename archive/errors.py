@@ -162,10 +162,15 @@ class PeerError(ArchiveError):
         Who, what failed, and where to look.
     unaccepted
         It is there, but takes none of the presentation contexts that were proposed.
+    transient
+        It says itself that it may be otherwise soon (PS3.8 Table 9-21).
     """
 
-    def __init__(self, message: str, *, unaccepted: bool = False) -> None:
+    def __init__(
+        self, message: str, *, unaccepted: bool = False, transient: bool = False
+    ) -> None:
         self.unaccepted = unaccepted
+        self.transient = transient
         super().__init__(message)
 
 

@@ -17,6 +17,7 @@ from benchmarks.harness import (
     ct_template,
     environment,
     free_port,
+    in_processes,
     instance,
     measured,
     served,
@@ -46,7 +47,7 @@ def movescu(server: Server, study: str) -> None:
 def rows(server: Server, name: str, size: int, count: int, number: int) -> list[Row]:
     template = ct_template(size)
     items = [instance(template, number, n) for n in range(count)]
-    c_store(server.dicom_port, items)
+    in_processes([partial(c_store, server.dicom_port, items)])
     study = f"2.25.2{number:04d}00000.00000001"
     found = []
     for label, act in (("C-MOVE", movescu), ("C-GET", getscu)):

@@ -2,13 +2,13 @@
 
 import queue
 import time
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
-from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu_primitives import A_ABORT, A_P_ABORT, A_RELEASE
 
 from archive.log import get_logger
 from dimse.direct_layer import DirectUpperLayer
+from dimse.messages import StoreAnswer
 
 logger = get_logger(__name__)
 _SLICE_S: Final = 0.5
@@ -33,7 +33,7 @@ class Answers:
     def __init__(self, association: Any) -> None:  # noqa: ANN401 - pynetdicom's
         self._association = association
 
-    def wait(self, message_id: int) -> C_STORE:
+    def wait(self, message_id: int) -> StoreAnswer:
         """Return the answer to a C-STORE request.
 
         Raises
@@ -47,7 +47,7 @@ class Answers:
             message = self._next(min(left, _SLICE_S))
             if message is None:
                 self.require_peer()
-            elif isinstance(message, C_STORE) and _answers(message, message_id):
+            elif _answers(message, message_id):
                 return message
             else:
                 logger.warning(
@@ -81,5 +81,6 @@ class Answers:
             raise ConnectionResetError("the connection is lost")
 
 
-def _answers(message: C_STORE, message_id: int) -> bool:
-    return int(message.MessageIDBeingRespondedTo or 0) == message_id
+def _answers(message: Any, message_id: int) -> TypeGuard[StoreAnswer]:  # noqa: ANN401
+    answers = isinstance(message, StoreAnswer)
+    return answers and message.MessageIDBeingRespondedTo == message_id

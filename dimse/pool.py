@@ -3,17 +3,20 @@
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from archive.assembly import Archive
 from archive.config import Peer
+from archive.errors import PeerError
 from archive.log import get_logger
 from dimse.outgoing import NewLinks, Outgoing
 from dimse.proposing import Proposal
 
 logger = get_logger(__name__)
 _MOST_KEPT: Final = 16
+# What the release of an association takes, with a peer that is well.
+_RELEASING_S: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,15 @@ class AssociationPool:
                 kept.reused = True
                 return kept
             kept.release()
+        try:
+            return self._links.take(peer, proposed, fresh=True)
+        except PeerError as error:
+            if not error.transient or self._keep_s <= 0:
+                raise
+        # A peer that takes few associations may have its last one with this archive, idle: in
+        # this pool, or in that of another worker, which will not keep it longer than this one.
+        self._give_up(peer)
+        time.sleep(self._keep_s + _RELEASING_S)
         return self._links.take(peer, proposed, fresh=True)
 
     def give(self, outgoing: Outgoing) -> None:
@@ -78,6 +90,15 @@ class AssociationPool:
             watcher = self._watcher
         if watcher is not None:
             watcher.join()
+
+    def _give_up(self, peer: Peer) -> None:
+        """Let the watcher release what is idle with a peer."""
+        with self._changed:
+            self._idle = [
+                replace(one, until=0.0) if one.outgoing.peer.address == peer.address else one
+                for one in self._idle
+            ]
+            self._changed.notify_all()
 
     def _fitting(self, peer: Peer, proposed: frozenset[Proposal]) -> Outgoing | None:
         with self._changed:

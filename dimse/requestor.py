@@ -23,6 +23,7 @@ from dimse.messages import MAXIMUM_PDU
 from dimse.stock_layer import StockUpperLayer
 from dimse.upper_layer import ServedUpperLayer
 
+_TRANSIENT: Final = 2
 # What an A-ASSOCIATE-RJ says, by source and reason (PS3.8 Table 9-21).
 _REASONS: Final = {
     (1, 1): "no reason given",
@@ -120,7 +121,8 @@ class Requestor(Association):
         answer = self.acceptor.primitive
         if self.is_rejected and isinstance(answer, A_ASSOCIATE):
             return PeerError(
-                f"{place(self.peer)} rejects the association{self._reason(answer)}"
+                f"{place(self.peer)} rejects the association{self._reason(answer)}",
+                transient=answer.result == _TRANSIENT,
             )
         if isinstance(answer, A_ASSOCIATE) and answer.result == 0:
             proposed = {str(c.abstract_syntax) for c in self.requestor.requested_contexts}
@@ -147,7 +149,7 @@ class Requestor(Association):
 
     def _reason(self, answer: A_ASSOCIATE) -> str:
         known = _REASONS.get((answer.result_source or 0, answer.diagnostic or 0), "")
-        lasting = ", for now" if answer.result == 2 else ""
+        lasting = ", for now" if answer.result == _TRANSIENT else ""
         said = known.format(calling=self.requestor.ae_title, called=self.peer.ae_title)
         codes = (
             f"result {answer.result}, source {answer.result_source}, reason {answer.diagnostic}"

@@ -23,6 +23,7 @@ from dimse.store_answers import in_words
 
 _CHUNK_BYTES: Final = 256 * 1024
 _MOST_MESSAGES: Final = 65535
+_NO_STATUS: Final = 0xC000
 _UNCOMPRESSED: Final = (EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN)
 
 
@@ -146,12 +147,9 @@ class Sender:
             # Half a message cannot be taken back: only an abort ends it.
             raise BrokenMessageError(f"the instance cannot be read on: {error}") from error
         answer = self._answers.wait(self._message_id)
-        status = answer.Status
         # An answer without a status is none that could be trusted.
-        return Answer(
-            0xC000 if status is None else int(status),
-            str(getattr(answer, "ErrorComment", None) or ""),
-        )
+        status = _NO_STATUS if answer.Status is None else answer.Status
+        return Answer(status, answer.ErrorComment)
 
     def _prepared(self, stored: StoredInstance, held: ExitStack) -> _Prepared:
         """Find the best form the peer takes that can be made.

@@ -288,7 +288,12 @@ class ServedUpperLayer(TolerantDecoding):
             self._take_data(context_id, size, end, last=last)
 
     def _take_command(self, context_id: int, command: Command, raw: bytes) -> None:
-        if messages.number(command, messages.COMMAND_FIELD) != messages.C_STORE_RQ:
+        kind = messages.number(command, messages.COMMAND_FIELD)
+        if kind == messages.C_STORE_RSP and messages.StoreAnswer.can_be(command):
+            messages_of: Any = self.assoc.dimse
+            messages_of.msg_queue.put((context_id, messages.StoreAnswer.of(command)))
+            return
+        if kind != messages.C_STORE_RQ:
             self._hand_over(context_id, COMMAND_FRAGMENT | LAST_FRAGMENT, raw)
             return
         association: Any = self.assoc
