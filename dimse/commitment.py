@@ -1,11 +1,8 @@
 """Storage Commitment Push Model SCP (PS3.4 Annex J): requests taken, outcomes put in words."""
 
 import io
-import warnings
 from typing import Any, Final
 
-from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
 from pynetdicom.dimse_primitives import (
     N_ACTION,
     N_CREATE,
@@ -14,23 +11,33 @@ from pynetdicom.dimse_primitives import (
     N_GET,
     N_SET,
 )
-from pynetdicom.dsutils import decode, encode
 
 from archive.commitment.values import Commitment, CommitmentRequest, Reference
 from archive.errors import (
     ArchiveError,
     BusyError,
     ForbiddenError,
+    InvalidInstanceError,
     TooLargeError,
     UnavailableError,
 )
 from archive.identity import is_uid
 from archive.log import get_logger
 from dimse.contexts import STORAGE_COMMITMENT
+from dimse.data_sets import DataSetEncoder, Element
+from dimse.identifiers import Identifier, read_identifier
 
 logger = get_logger(__name__)
 
 SOP_INSTANCE: Final = "1.2.840.10008.1.20.1.1"
+_RETRIEVE_AE_TITLE: Final = "00080054"
+_CLASS: Final = "00081150"
+_INSTANCE: Final = "00081155"
+_TRANSACTION: Final = "00081195"
+_REASON: Final = "00081197"
+_FAILED: Final = "00081198"
+_REFERENCED: Final = "00081199"
+
 REQUEST_COMMITMENT: Final = 1
 # Event Type IDs (PS3.4 Table J.3-2).
 _SUCCESSFUL: Final = 1
@@ -107,27 +114,31 @@ def serve(association: Any, request: Any, context: Any) -> None:  # noqa: ANN401
             association.reports.take(taken, int(context.context_id))
 
 
-def build_report(commitment: Commitment, *, retrieve_ae_title: str) -> tuple[int, Dataset]:
+def build_report(
+    commitment: Commitment, *, retrieve_ae_title: str
+) -> tuple[int, list[tuple[str, Element]]]:
     """Return Event Type ID and Event Information of a report (PS3.4 Table J.3-2).
 
     Every instance of the request is in one of the two sequences.
     """
-    report = Dataset()
-    report.TransactionUID = commitment.transaction_uid
     committed, failed = [], []
     for place, reference in enumerate(commitment.references):
         reason = commitment.failed.get(place)
-        item = _item(reference)
+        item = {
+            _CLASS: _uid(reference.sop_class_uid),
+            _INSTANCE: _uid(reference.sop_instance_uid),
+        }
         if reason is None:
             committed.append(item)
         else:
-            item.FailureReason = int(reason)
-            failed.append(item)
+            failed.append(item | {_REASON: {"vr": "US", "Value": [int(reason)]}})
+    report: list[tuple[str, Element]] = [(_TRANSACTION, _uid(commitment.transaction_uid))]
     if committed:
-        report.RetrieveAETitle = retrieve_ae_title
-        report.ReferencedSOPSequence = Sequence(committed)
+        report.insert(0, (_RETRIEVE_AE_TITLE, {"vr": "AE", "Value": [retrieve_ae_title]}))
     if failed:
-        report.FailedSOPSequence = Sequence(failed)
+        report.append((_FAILED, {"vr": "SQ", "Value": failed}))
+    if committed:
+        report.append((_REFERENCED, {"vr": "SQ", "Value": committed}))
     return (_FAILURES_EXIST if failed else _SUCCESSFUL), report
 
 
@@ -136,7 +147,7 @@ def report_request(
     *,
     message_id: int,
     retrieve_ae_title: str,
-    transfer_syntax: Any,  # noqa: ANN401 - pydicom's UID
+    transfer_syntax_uid: str,
 ) -> Any:  # noqa: ANN401 - a primitive
     """Return the N-EVENT-REPORT-RQ of a commitment that was checked."""
     event_type, report = build_report(commitment, retrieve_ae_title=retrieve_ae_title)
@@ -145,23 +156,12 @@ def report_request(
     request.AffectedSOPClassUID = STORAGE_COMMITMENT
     request.AffectedSOPInstanceUID = SOP_INSTANCE
     request.EventTypeID = event_type
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a UID that was received broken goes back as it came
-        raw = encode(
-            report,
-            transfer_syntax.is_implicit_VR,
-            transfer_syntax.is_little_endian,
-            transfer_syntax.is_deflated,
-        )
-    request.EventInformation = io.BytesIO(raw or b"")
+    request.EventInformation = io.BytesIO(DataSetEncoder(transfer_syntax_uid).encode(report))
     return request
 
 
-def _item(reference: Reference) -> Dataset:
-    item = Dataset()
-    item.ReferencedSOPClassUID = reference.sop_class_uid
-    item.ReferencedSOPInstanceUID = reference.sop_instance_uid
-    return item
+def _uid(uid: str) -> Element:
+    return {"vr": "UI", "Value": [uid]}
 
 
 def _response(request: Any, status: int, comment: str) -> Any:  # noqa: ANN401 - a primitive
@@ -213,43 +213,29 @@ def _require_target(request: Any, context: Any) -> None:  # noqa: ANN401 - pynet
         raise _RefusalError(NO_SUCH_CLASS, "the presentation context is of another SOP class")
 
 
-def _decode(raw: io.BytesIO | None, transfer_syntax: Any) -> Dataset:  # noqa: ANN401 - pydicom's UID
+def _decode(raw: io.BytesIO | None, transfer_syntax: Any) -> Identifier:  # noqa: ANN401 - pydicom's UID
     if raw is None or not raw.getbuffer().nbytes:
         raise _RefusalError(INVALID_ARGUMENT, "there is no Action Information (Table J.3-1)")
-    raw.seek(0)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            information: Dataset = decode(
-                raw,
-                transfer_syntax.is_implicit_VR,
-                transfer_syntax.is_little_endian,
-                transfer_syntax.is_deflated,
-            )
-            for element in information.iterall():
-                _ = element.value
-    except Exception as error:
+        return read_identifier(raw, transfer_syntax)
+    except InvalidInstanceError as error:
         raise _RefusalError(
             PROCESSING_FAILURE, "the Action Information cannot be decoded"
         ) from error
-    return information
 
 
-def _transaction_uid(information: Dataset) -> str:
-    uid = _uid(information, "TransactionUID")
+def _transaction_uid(information: Identifier) -> str:
+    uid = _text(information.attributes, _TRANSACTION)
     if not is_uid(uid):
         raise _RefusalError(INVALID_ARGUMENT, f"Transaction UID {uid!r} is missing or no UID")
     return uid
 
 
-def _references(information: Dataset) -> tuple[Reference, ...]:
-    items = information.get("ReferencedSOPSequence")
-    if not isinstance(items, Sequence) or not items:
+def _references(information: Identifier) -> tuple[Reference, ...]:
+    items = information.attributes.get(_REFERENCED, {}).get("Value") or []
+    if not items:
         raise _RefusalError(INVALID_ARGUMENT, "Referenced SOP Sequence is missing or empty")
-    references = tuple(
-        Reference(_uid(item, "ReferencedSOPClassUID"), _uid(item, "ReferencedSOPInstanceUID"))
-        for item in items
-    )
+    references = tuple(Reference(_text(item, _CLASS), _text(item, _INSTANCE)) for item in items)
     for number, one in enumerate(references, 1):
         if not one.sop_class_uid or not one.sop_instance_uid:
             raise _RefusalError(
@@ -258,7 +244,10 @@ def _references(information: Dataset) -> tuple[Reference, ...]:
     return references
 
 
-def _uid(dataset: Dataset, keyword: str) -> str:
-    value = dataset.get(keyword)
+def _text(attributes: Any, tag: str) -> str:  # noqa: ANN401 - JSON
+    """Return the one UID of an attribute; "" when there is none, or several."""
+    if not isinstance(attributes, dict):
+        return ""
+    values = attributes.get(tag, {}).get("Value") or []
     # As received: what is no UID was never stored, and the report says so.
-    return value.strip("\0 ") if isinstance(value, str) else ""
+    return values[0] if len(values) == 1 and isinstance(values[0], str) else ""

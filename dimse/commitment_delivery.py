@@ -174,7 +174,7 @@ class _Delivery:
             commitment,
             message_id=message_id,
             retrieve_ae_title=settings.ae_title,
-            transfer_syntax=context.transfer_syntax[0],
+            transfer_syntax_uid=str(context.transfer_syntax[0]),
         )
         association.dimse.send_msg(request, context.context_id)
         self._commitments.reported(commitment, _answer(association, message_id, outgoing.peer))

@@ -157,7 +157,7 @@ class AssociationReports:
             task.commitment,
             message_id=task.message_id,
             retrieve_ae_title=str(association.acceptor.ae_title).strip(),
-            transfer_syntax=context.transfer_syntax[0],
+            transfer_syntax_uid=str(context.transfer_syntax[0]),
         )
         association.dimse.send_msg(request, task.context_id)
 

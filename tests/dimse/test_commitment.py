@@ -401,3 +401,15 @@ def test_a_peer_may_want_every_report_on_a_new_association(tmp_path, engine):
         assert wait_until(lambda: dicom._archive.commitments.claim_due(OPERATOR, **owner))
         association.release()
         assert not reports.got
+
+
+def test_requests_and_reports_are_in_the_transfer_syntax_of_their_context(dicom):
+    (pair,) = keep(dicom)
+    for syntax in ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"):
+        reports = Reports()
+        association = associate(dicom.port, (PUSH, [syntax]), reports=reports, push=False)
+        assert ask(association, information(pair, (CT, "9.9.9"))).Status == 0
+        event, report = reports.wait()
+        assert (event, committed(report)) == (2, [pair[1]]), syntax
+        assert failures(report) == {"9.9.9": 0x0112}
+        association.release()
