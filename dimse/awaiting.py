@@ -4,6 +4,7 @@ import queue
 import time
 from typing import Any, Final, TypeGuard
 
+from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from pynetdicom.pdu_primitives import A_ABORT, A_P_ABORT, A_RELEASE
 
 from archive.log import get_logger
@@ -32,6 +33,8 @@ class Answers:
 
     def __init__(self, association: Any) -> None:  # noqa: ANN401 - pynetdicom's
         self._association = association
+        # What an association that we accepted has reported, and is answered at any moment.
+        self._reports = getattr(association, "reports", None)
 
     def wait(self, message_id: int) -> StoreAnswer:
         """Return the answer to a C-STORE request.
@@ -49,6 +52,8 @@ class Answers:
                 self.require_peer()
             elif _answers(message, message_id):
                 return message
+            elif isinstance(message, N_EVENT_REPORT) and self._reports is not None:
+                self._reports.answered(message)
             else:
                 logger.warning(
                     "answer.unexpected",

@@ -55,7 +55,7 @@ def information(*pairs, uid=None):
     return asked
 
 
-def associate(port, *more, reports=None, calling="MODALITY", push=True, handlers=()):
+def associate(port, *more, reports=None, calling="MODALITY", push=True, handlers=(), roles=()):
     contexts = [build_context(*one) for one in more]
     if push:
         contexts.append(build_context(PUSH, [ExplicitVRLittleEndian]))
@@ -66,6 +66,7 @@ def associate(port, *more, reports=None, calling="MODALITY", push=True, handlers
         port,
         contexts=contexts,
         ae_title="FILEROOM",
+        ext_neg=list(roles),
         evt_handlers=[*(reports.handlers if reports else []), *handlers],
     )
     assert association.is_established

@@ -4,8 +4,11 @@ import io
 import threading
 import time
 
+from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
+from pynetdicom import AE, build_role, evt
 from pynetdicom.dimse_primitives import N_ACTION, N_GET
+from pynetdicom.presentation import build_context
 
 from archive.auth.principal import OPERATOR
 from archive.config import CommitmentSection, DimseSection, Peer, Service
@@ -314,9 +317,6 @@ def test_an_operation_that_is_not_served_is_unrecognized_and_ends_nothing(dicom)
 
 
 def test_the_scp_role_of_the_service_is_the_archives_alone(dicom):
-    from pynetdicom import AE, build_role
-    from pynetdicom.presentation import build_context
-
     def propose(scu, scp):
         return AE("MODALITY").associate(
             "127.0.0.1",
@@ -413,3 +413,44 @@ def test_requests_and_reports_are_in_the_transfer_syntax_of_their_context(dicom)
         assert (event, committed(report)) == (2, [pair[1]]), syntax
         assert failures(report) == {"9.9.9": 0x0112}
         association.release()
+
+
+def test_the_answer_to_a_report_is_taken_in_the_middle_of_a_c_get(dicom):
+    pairs = keep(dicom, 3)
+    arrived, answer, sent = threading.Event(), threading.Event(), threading.Event()
+    reports = Reports()
+    take = reports.take
+
+    def slow(event):
+        arrived.set()
+        assert answer.wait(30)
+        return take(event)
+
+    def note(event):
+        if type(event.message).__name__ == "N_EVENT_REPORT_RSP":
+            sent.set()
+
+    def on_store(_event):
+        answer.set()  # the first instance has come: the report is answered now
+        assert sent.wait(30)
+        return 0x0000
+
+    reports.take = slow
+    get = "1.2.840.10008.5.1.4.1.2.2.3"
+    association = associate(
+        dicom.port,
+        (get,),
+        STORE,
+        reports=reports,
+        roles=[build_role(SECONDARY_CAPTURE, scp_role=True)],
+        handlers=[(evt.EVT_C_STORE, on_store), (evt.EVT_DIMSE_SENT, note)],
+    )
+    asked = information(*pairs)
+    assert ask(association, asked).Status == 0
+    assert arrived.wait(30)
+    keys = Dataset()
+    keys.QueryRetrieveLevel, keys.StudyInstanceUID = "STUDY", "1.2.3"
+    final, _ = list(association.send_c_get(keys, get))[-1]
+    assert (final.Status, final.NumberOfCompletedSuboperations) == (0x0000, 3)
+    assert wait_for_state(dicom._archive, asked.TransactionUID, "reported").answer == "0000"
+    association.release()
