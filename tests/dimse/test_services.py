@@ -76,13 +76,6 @@ def test_echo_is_answered(dicom):
     association.release()
 
 
-def test_another_called_title_is_rejected(dicom):
-    association = AE().associate(
-        "127.0.0.1", dicom.port, [build_context("1.2.840.10008.1.1")], ae_title="SOMEBODY"
-    )
-    assert association.is_rejected
-
-
 def test_what_is_sent_is_kept_to_the_byte_in_every_syntax(dicom):
     names = ["CT_small.dcm", "MR_small_implicit.dcm", "MR_small_RLE.dcm", "693_J2KI.dcm",
              "ExplVR_BigEnd.dcm", "image_dfl.dcm", "examples_ybr_color.dcm"]  # fmt: skip
