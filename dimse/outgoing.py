@@ -114,9 +114,16 @@ def connect(
         If there is none to be had; its text is the diagnosis.
     """
     connection = _dialled(archive, peer)
-    association = Requestor(archive.config, peer, connection)
+    try:
+        association = Requestor(archive.config, peer, connection)
+    except OSError as error:
+        connection.close()
+        raise PeerError(f"{place(peer)} hangs up as soon as it is called: {error}") from error
     try:
         association.negotiate(list(contexts), list(roles))
+    except OSError as error:
+        association.close()
+        raise PeerError(f"{place(peer)} hangs up when asked for an association") from error
     except BaseException:
         association.close()
         raise
