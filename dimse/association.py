@@ -37,8 +37,8 @@ from dimse.identity import identified
 from dimse.message_service import ServedMessages
 from dimse.messages import Command
 from dimse.negotiation import QueryOptions
-from dimse.outgoing import Links
 from dimse.peers import Caller
+from dimse.pool import Share
 from dimse.presence import Presence
 from dimse.status import statuses
 from dimse.stock import Received, StockMessages
@@ -95,7 +95,7 @@ class ServedAssociation(Association):
         self.caller: Caller | None = None
         self.query_options: dict[str, QueryOptions] = {}
         self.reports = AssociationReports(self)
-        self.links: Links | None = None
+        self.links: Share | None = None
         self._presence = presence
         self._slot: int | None = None
 
@@ -200,6 +200,8 @@ class ServedAssociation(Association):
         finally:
             self._end()
             self.reports.leave()
+            if self.links is not None:
+                self.links.close()
             if self._slot is not None and self._presence is not None:
                 self._presence.leave(self._slot)
             logger.info(

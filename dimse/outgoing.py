@@ -37,6 +37,8 @@ class Outgoing:
         It has served before: the peer may have had enough of it meanwhile.
     proposed
         What was proposed on it, where that was to send instances.
+    user
+        Who used it last, where that matters to who keeps it.
     """
 
     def __init__(self, association: Requestor, peer: Peer) -> None:
@@ -44,6 +46,7 @@ class Outgoing:
         self.peer = peer
         self.reused = False
         self.proposed: frozenset[Proposal] = frozenset()
+        self.user: object = None
 
     @property
     def is_usable(self) -> bool:

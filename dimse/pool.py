@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -73,7 +73,7 @@ class AssociationPool:
                 raise
         # A peer that takes few associations may have its last one with this archive, idle: in
         # this pool, or in that of another worker, which will not keep it longer than this one.
-        self._give_up(peer)
+        self.give_up(lambda outgoing: outgoing.peer.address == peer.address)
         time.sleep(self._keep_s + _RELEASING_S)
         return self._links.take(peer, proposed, fresh=True)
 
@@ -81,6 +81,14 @@ class AssociationPool:
         """Keep an association for a while, or release it."""
         if not outgoing.is_usable or not self._keep(outgoing):
             self._links.give(outgoing)
+
+    def give_up(self, unwanted: Callable[[Outgoing], bool]) -> None:
+        """Let the watcher release some of what is idle."""
+        with self._changed:
+            self._idle = [
+                replace(one, until=0.0) if unwanted(one.outgoing) else one for one in self._idle
+            ]
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Release what is idle, and keep nothing any more."""
@@ -90,15 +98,6 @@ class AssociationPool:
             watcher = self._watcher
         if watcher is not None:
             watcher.join()
-
-    def _give_up(self, peer: Peer) -> None:
-        """Let the watcher release what is idle with a peer."""
-        with self._changed:
-            self._idle = [
-                replace(one, until=0.0) if one.outgoing.peer.address == peer.address else one
-                for one in self._idle
-            ]
-            self._changed.notify_all()
 
     def _fitting(self, peer: Peer, proposed: frozenset[Proposal]) -> Outgoing | None:
         with self._changed:
@@ -140,3 +139,32 @@ class AssociationPool:
                 self._changed.wait(min(one.until for one in self._idle) - now)
             self._watcher = None
             return []
+
+
+class Share:
+    """The pool as one requestor uses it: what it leaves idle is released when it leaves.
+
+    A destination that serves one association at a time would be deaf to the next requestor,
+    whom another worker may serve, for as long as associations are kept.
+
+    Parameters
+    ----------
+    pool
+        Where associations come from and go to.
+    """
+
+    def __init__(self, pool: AssociationPool) -> None:
+        self._pool = pool
+
+    def take(self, peer: Peer, proposed: Sequence[Proposal], *, fresh: bool) -> Outgoing:
+        """Return an association on which at least this was proposed; raises PeerError."""
+        return self._pool.take(peer, proposed, fresh=fresh)
+
+    def give(self, outgoing: Outgoing) -> None:
+        """Keep an association for a while, or release it."""
+        outgoing.user = self
+        self._pool.give(outgoing)
+
+    def close(self) -> None:
+        """Let what was left idle be released."""
+        self._pool.give_up(lambda outgoing: outgoing.user is self)

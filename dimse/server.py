@@ -29,7 +29,7 @@ from dimse.contexts import service_contexts
 from dimse.direct_association import DirectAssociation
 from dimse.messages import MAXIMUM_PDU
 from dimse.negotiation import on_extended
-from dimse.pool import AssociationPool
+from dimse.pool import AssociationPool, Share
 from dimse.presence import Presence
 from dimse.tls import Mode, TlsAcceptor
 
@@ -120,7 +120,7 @@ class DicomServer:
         self._accepted += 1
         association.name = f"association-{self._accepted}"
         association.connection = connection
-        association.links = self._pool
+        association.links = Share(self._pool)
         association.set_socket(
             Connection(association, connection, timeout_s=self._settings.network_timeout_s)
         )

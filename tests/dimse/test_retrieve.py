@@ -248,19 +248,41 @@ def test_a_destination_that_never_answers_fails_within_the_time_limit(dicom, stu
     sink.gate.set()
 
 
-def test_associations_with_a_destination_are_used_again(dicom, study, sink):
+@pytest.fixture
+def asking(dicom):
+    """An association over which one C-MOVE is asked for after another."""
+    association = associate(dicom, (MOVE,))
+
+    def ask(**more):
+        return list(association.send_c_move(keys(**more), "SINK", MOVE, 9))[-1][0]
+
+    ask.association = association
+    yield ask
+    association.release()
+
+
+def test_associations_with_a_destination_are_used_again(asking, study, sink):
     for uid in study:
-        assert move(dicom, level="IMAGE", SOPInstanceUID=uid)[-1][0].Status == 0
+        assert asking(level="IMAGE", SOPInstanceUID=uid).Status == 0
     assert sink.associations == 1
     assert sink.got == study
 
 
-def test_an_association_that_was_closed_meanwhile_is_replaced_in_silence(dicom, study, sink):
-    assert move(dicom, **WHOLE)[-1][0].Status == 0
+def test_an_association_that_was_closed_meanwhile_is_replaced_in_silence(asking, study, sink):
+    assert asking(**WHOLE).Status == 0
     for association in sink._server.active_associations:
         association.abort()
-    assert move(dicom, **WHOLE)[-1][0].Status == 0
+    assert asking(**WHOLE).Status == 0
     assert sink.associations == 2
+
+
+def test_who_leaves_leaves_no_association_with_a_destination(asking, dicom, study, sink):
+    # For as long as it is there it is kept: longer than this test may take.
+    dicom._pool._keep_s = 60
+    assert asking(**WHOLE).Status == 0
+    assert len(sink._server.active_associations) == 1
+    asking.association.release()
+    wait_until(lambda: not sink._server.active_associations, 10, "the release")
 
 
 def test_priority_and_originator_are_passed_on(dicom, study, sink_port):
