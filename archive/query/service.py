@@ -1,6 +1,6 @@
 """The one door for searches, whichever protocol asks."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -18,7 +18,7 @@ from archive.query.evaluation import Evaluation
 from archive.query.forms import asks_for_all
 from archive.query.matching import Plan, plan_of
 from archive.query.request import Level, Order, Page, SearchRequest
-from archive.query.returned import Match, Projection, private_of
+from archive.query.returned import Match, Projection, Row, private_of
 from storage.errors import StorageError
 from storage.index.candidates import CandidateSearch
 from storage.index.engine import Stop
@@ -85,16 +85,26 @@ class QueryService:
 
     def page(self, principal: Principal, request: SearchRequest) -> Page:
         """Return a bounded window of matches, and whether more lie behind it."""
-        limit = request.limit
-        wider = request if limit is None else replace(request, limit=limit + 1)
         _require_read(principal)
         plan = plan_of(request)
+        if plan.residual is None:
+            return self._page_of_index(principal, request, plan)
+        limit = request.limit
+        wider = request if limit is None else replace(request, limit=limit + 1)
         with storage_translated():
-            keys = self._keys(principal, wider, plan)
-            more = limit is not None and len(keys) > limit
-            remaining = self._remaining(principal, request, plan) if more else 0
+            keys = list(self._keys_found(principal, wider, plan))
+        more = limit is not None and len(keys) > limit
         matches = self._matches(principal, request, keys[:limit] if more else keys)
+        remaining = None if more else 0
         return Page(tuple(matches), more=more, ignored=plan.ignored, remaining=remaining)
+
+    def _page_of_index(self, principal: Principal, request: SearchRequest, plan: Plan) -> Page:
+        query = _query(request, plan)
+        with storage_translated():
+            rows, behind = self._search.page(principal.scope, query, beyond=_MOST_COUNTED)
+            matches = tuple(self._projected(principal, request, rows))
+        remaining = behind if behind < _MOST_COUNTED else None
+        return Page(matches, more=behind > 0, ignored=plan.ignored, remaining=remaining)
 
     def count(self, principal: Principal, request: SearchRequest) -> int:
         """Return how many matches there are, whatever the window."""
@@ -105,22 +115,9 @@ class QueryService:
                 return sum(1 for _ in self._evaluation(principal, request, plan).keys())  # noqa: SIM118
             return self._search.count(principal.scope, _query(request, plan))
 
-    def _remaining(
-        self, principal: Principal, request: SearchRequest, plan: Plan
-    ) -> int | None:
-        if plan.residual is not None:
-            return None
-        end = request.offset + (request.limit or 0)
-        most = end + _MOST_COUNTED
-        found = self._search.count(principal.scope, _query(request, plan), most=most)
-        return found - end if found < most else None
-
     def ignored_keys(self, request: SearchRequest) -> tuple[str, ...]:
         """Return the keys of ``request`` that take no part in matching."""
         return plan_of(request).ignored
-
-    def _keys(self, principal: Principal, request: SearchRequest, plan: Plan) -> list[int]:
-        return list(self._keys_found(principal, request, plan))
 
     def _keys_found(
         self, principal: Principal, request: SearchRequest, plan: Plan
@@ -148,6 +145,15 @@ class QueryService:
     def _matches(
         self, principal: Principal, request: SearchRequest, keys: Iterable[int]
     ) -> Iterator[Match]:
+        level = SearchLevel(request.level.value)
+        with storage_translated():
+            for some in _in_lists(keys):
+                rows = list(self._search.rows(principal.scope, level, some))
+                yield from self._projected(principal, request, rows)
+
+    def _projected(
+        self, principal: Principal, request: SearchRequest, rows: Sequence[Row]
+    ) -> Iterator[Match]:
         named = {key.path for key in request.keys if not asks_for_all(key)}
         projection = Projection(
             request,
@@ -155,12 +161,9 @@ class QueryService:
             and _STUDY_UID not in named,
             with_series=request.level is Level.INSTANCE and _SERIES_UID not in named,
         )
-        level = SearchLevel(request.level.value)
-        with storage_translated():
-            for some in _in_lists(keys):
-                first = self._first_instances(principal, request, some)
-                for row in self._search.rows(principal.scope, level, some):
-                    yield projection.with_private(projection.of(row), first.get(row.id))
+        first = self._first_instances(principal, request, [row.id for row in rows])
+        for row in rows:
+            yield projection.with_private(projection.of(row), first.get(row.id))
 
     def _first_instances(
         self, principal: Principal, request: SearchRequest, keys: list[int]

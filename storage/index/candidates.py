@@ -4,14 +4,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
 from storage.index.conditions import Conditions
 from storage.index.engine import IndexEngine, Stop
-from storage.index.predicates import Predicate
+from storage.index.planning import planned
+from storage.index.predicates import Nothing, Predicate
 from storage.index.scope import Scope
 from storage.index.search import instance_statement, series_statement
 from storage.index.selection import visible
+from storage.index.slots import Values, taken_apart
 from storage.index.tables import instance, instance_detail, series, study
 from storage.index.term_conditions import varying
 
@@ -59,19 +61,27 @@ class CandidateSearch:
         self, scope: Scope, predicates: Sequence[Predicate]
     ) -> Iterator[list[Candidate]]:
         """Yield the candidates page by page, in the order of answers."""
+        if Nothing() in predicates:
+            return
         offset, size = 0, _FIRST_PAGE
         while True:
             with self._engine.read() as connection:
-                conditions = Conditions(connection, predicates)
-                if conditions.impossible:
-                    return
+                conditions, values = self._conditions(connection, predicates, offset + size)
                 statement = series_statement(scope, conditions, *_CANDIDATE)
-                rows = connection.execute(statement.offset(offset).limit(size)).all()
+                rows = connection.execute(statement.offset(offset).limit(size), values).all()
             yield [Candidate(*row) for row in rows]
             if len(rows) < size:
                 return
             offset += size
             size *= _GROWTH
+
+    def _conditions(
+        self, connection: Connection, predicates: Sequence[Predicate], wanted: int | None
+    ) -> tuple[Conditions, Values]:
+        is_sqlite = self._engine.is_sqlite
+        found = planned(connection, predicates, wanted)
+        _, values = taken_apart(found, is_sqlite=is_sqlite)
+        return Conditions(found, is_sqlite=is_sqlite), values
 
     def varying(self, keys: Sequence[int], paths: Sequence[tuple[str, ...]]) -> set[int]:
         """Return the series of ``keys`` whose instances may differ at one of ``paths``."""
@@ -124,9 +134,10 @@ class CandidateSearch:
             Key of the series, key of the instance, zstd DICOM JSON.
         """
         with self._engine.read() as connection:
-            conditions = Conditions(connection, predicates)
+            conditions, values = self._conditions(connection, predicates, None)
             statement = instance_statement(scope, conditions, series.c.id, instance.c.id)
-            rows = connection.execute(statement.where(series.c.id.in_(series_keys))).all()
+            statement = statement.where(series.c.id.in_(series_keys))
+            rows = connection.execute(statement, values).all()
         for page in _pages(rows):
             details = select(instance_detail.c.instance_fk, instance_detail.c.metadata).where(
                 instance_detail.c.instance_fk.in_([key for _, key in page])

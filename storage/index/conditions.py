@@ -1,14 +1,15 @@
-"""Predicates as SQL, with what SQLite's planner has to be told."""
+"""Predicates as SQL; values are bound under the names that `storage.index.slots` gives."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from sqlalchemy import (
     Column,
     ColumnElement,
-    Connection,
     Integer,
+    Select,
     and_,
+    bindparam,
     column,
     exists,
     false,
@@ -16,6 +17,7 @@ from sqlalchemy import (
     select,
     table,
     tuple_,
+    union_all,
 )
 
 from storage.index.gaps import TRIGRAM_COLUMNS
@@ -25,6 +27,7 @@ from storage.index.predicates import (
     BetweenMoments,
     Empty,
     Like,
+    Listed,
     Nothing,
     OneOf,
     Predicate,
@@ -32,14 +35,13 @@ from storage.index.predicates import (
     SeriesLacks,
     table_of,
 )
+from storage.index.slots import below, name_of, prefix_of
 from storage.index.tables import metadata, study, study_modality
 from storage.index.term_conditions import series_has, series_lacks
 
-# With this many matches or fewer the text index narrows the search; with more, looking
-# through the studies in the order of the answer finds a page sooner (0.6 against 380 ms).
-_SELECTIVE: Final = 2000
-_LAST_CHARACTER: Final = "\U0010ffff"
 _trigrams = table("study_text", column("rowid"), *(column(name) for name in TRIGRAM_COLUMNS))
+_Named = tuple[str, Predicate]
+_MODALITY: Final = "study_modality"
 
 
 class Conditions:
@@ -47,123 +49,122 @@ class Conditions:
 
     Parameters
     ----------
-    connection
-        For the dialect, and to ask the text index how selective a pattern is.
     predicates
         All must hold.
+    is_sqlite
+        Which database they are for.
     """
 
-    def __init__(self, connection: Connection, predicates: Sequence[Predicate]) -> None:
-        self._connection = connection
-        self._is_sqlite = connection.dialect.name == "sqlite"
-        self._predicates = predicates
-        self.impossible = any(isinstance(predicate, Nothing) for predicate in predicates)
+    def __init__(self, predicates: Sequence[Predicate], *, is_sqlite: bool) -> None:
+        self._is_sqlite = is_sqlite
+        self._named: list[_Named] = [
+            (name_of(position), predicate) for position, predicate in enumerate(predicates)
+        ]
+        # An index lists the studies: another one, in the order of answers, must not be taken.
+        self.sorts = any(isinstance(predicate, Listed) for predicate in predicates)
 
     def of(self, table_name: str) -> list[ColumnElement[bool]]:
         """Return the conditions on columns of one table."""
-        return [
-            self._condition(predicate)
-            for predicate in self._predicates
-            if table_of(predicate) == table_name
-        ]
+        return [self._condition(*named) for named in self._of(table_name)]
 
     def modalities(self) -> list[ColumnElement[bool]]:
         """Return the conditions that a study has series of some modality."""
-        return [self._modality(predicate) for predicate in self._of_modality()]
+        return [self._modality(*named) for named in self._of(_MODALITY)]
 
-    def _modality(self, predicate: Predicate) -> ColumnElement[bool]:
+    def _modality(self, name: str, predicate: Predicate) -> ColumnElement[bool]:
         of_study = study_modality.c.study_fk == study.c.id
         if isinstance(predicate, Empty):
             return ~exists().where(of_study)
-        return exists().where(of_study, self._condition(predicate))
+        return exists().where(of_study, self._condition(name, predicate))
 
-    def single_modality(self) -> str | None:
-        """Return the one modality asked for, when it is exactly one."""
-        found = self._of_modality()
-        if len(found) == 1 and isinstance(found[0], OneOf) and len(found[0].values) == 1:
-            return str(found[0].values[0])
-        return None
+    def single_modality(self) -> ColumnElement[bool] | None:
+        """Return that a row of ``study_modality`` has the modality, if only one is asked."""
+        found = list(self._of(_MODALITY))
+        if len(found) != 1:
+            return None
+        name, predicate = found[0]
+        if not isinstance(predicate, OneOf) or len(predicate.values) != 1:
+            return None
+        return self._condition(name, predicate)
 
     def dates_of_modality(self) -> list[ColumnElement[bool]]:
         """Return the study's date ranges as conditions on the table of modalities."""
         return [
-            _between(study_modality.c.study_date, predicate.low, predicate.high)
-            for predicate in self._predicates
+            _between(study_modality.c.study_date, predicate, name)
+            for name, predicate in self._named
             if isinstance(predicate, Between) and predicate.column == "study.study_date"
         ]
 
-    def _of_modality(self) -> list[Predicate]:
-        return [p for p in self._predicates if table_of(p) == "study_modality"]
+    def _of(self, table_name: str) -> Iterator[_Named]:
+        return (named for named in self._named if table_of(named[1]) == table_name)
 
-    def _condition(self, predicate: Predicate) -> ColumnElement[bool]:  # noqa: PLR0911 - a table
+    def _condition(  # noqa: C901, PLR0911 - a table
+        self, name: str, predicate: Predicate
+    ) -> ColumnElement[bool]:
         match predicate:
             case OneOf():
-                return _column(predicate.column).in_(predicate.values)
+                return _one_of(name, predicate)
             case Like():
-                return self._like(predicate)
+                return self._like(name, predicate)
             case Between():
-                return _between(_column(predicate.column), predicate.low, predicate.high)
+                return _between(_column(predicate.column), predicate, name)
             case BetweenMoments():
-                return _between_moments(predicate)
+                return _between_moments(predicate, name)
             case Empty():
                 return _empty(_column(predicate.column))
             case SeriesHas():
-                return series_has(predicate, self._matches_pattern)
+                return series_has(predicate, name, self._matches_pattern)
             case SeriesLacks():
-                return series_lacks(predicate)
+                return series_lacks(name)
             case AnyOf():
-                return or_(*(self._condition(part) for part in predicate.predicates))
+                return or_(*(self._condition(*part) for part in _parts(name, predicate)))
+            case Listed():
+                return self._listed(name, predicate)
             case Nothing():
                 return false()
 
     # -- text ------------------------------------------------------------------------------
 
-    def _matches_pattern(self, found: ColumnElement[Any], pattern: str) -> ColumnElement[bool]:
+    def _matches_pattern(
+        self, found: ColumnElement[Any], pattern: str, name: str
+    ) -> ColumnElement[bool]:
         if not self._is_sqlite:
-            return found.like(_like_pattern(pattern), escape="\\")
-        prefix = pattern.replace("?", "*").partition("*")[0]
-        condition = _glob(found, pattern)
-        if prefix:
-            condition = and_(found >= prefix, found < prefix + _LAST_CHARACTER, condition)
-        return condition
+            return found.like(bindparam(name), escape="\\")
+        condition = _glob(found, name)
+        return and_(_begins(found, name), condition) if prefix_of(pattern) else condition
 
-    def _like(self, predicate: Like) -> ColumnElement[bool]:
+    def _like(self, name: str, predicate: Like) -> ColumnElement[bool]:
         found = _column(predicate.column)
-        if not self._is_sqlite:
-            return found.like(_like_pattern(predicate.pattern), escape="\\")
-        prefix = predicate.pattern.replace("?", "*").partition("*")[0]
-        keys = self._probe(found, predicate, prefix)
-        if keys is not None:
-            return and_(study.c.id.in_(keys), _glob(found, predicate.pattern))
-        if not prefix:
-            return _glob(found, predicate.pattern)
-        if found.table is study:
-            # Not selective: the plus keeps SQLite from an index that would have to be sorted.
-            return _glob(found.concat(""), predicate.pattern)
-        return and_(
-            found >= prefix,
-            found < prefix + _LAST_CHARACTER,
-            _glob(found, predicate.pattern),
-        )
+        if self._is_sqlite and found.table is study:
+            # In the order of answers: the plus keeps SQLite from an index that has another.
+            return _glob(found.concat(""), name)
+        return self._matches_pattern(found, predicate.pattern, name)
 
-    def _probe(self, found: Column[Any], predicate: Like, prefix: str) -> list[int] | None:
-        """Return the studies that match, when they are few; None when they are many."""
-        if found.table is not study:
-            return None
-        if prefix:
-            statement = select(study.c.id).where(
-                found >= prefix,
-                found < prefix + _LAST_CHARACTER,
-                _glob(found, predicate.pattern),
-            )
-        elif found.name in TRIGRAM_COLUMNS and len(predicate.longest_literal) >= 3:
-            statement = select(_trigrams.c.rowid).where(
-                _glob(_trigrams.c[found.name], predicate.pattern)
-            )
-        else:
-            return None
-        keys = list(self._connection.execute(statement.limit(_SELECTIVE + 1)).scalars())
-        return keys if len(keys) <= _SELECTIVE else None
+    def _listed(self, name: str, predicate: Listed) -> ColumnElement[bool]:
+        return study.c.id.in_(union_all(*listing(name, predicate)))
+
+
+def listing(name: str, predicate: Listed) -> list[Select[Any]]:
+    """Return selects of the keys of studies for which ``predicate`` holds, on SQLite."""
+    return [_keys(*part) for part in _parts(name, predicate)]
+
+
+def _parts(name: str, predicate: AnyOf | Listed) -> Iterator[_Named]:
+    for position, part in enumerate(predicate.predicates):
+        yield below(name, position), part
+
+
+def _keys(name: str, predicate: Predicate) -> Select[Any]:
+    if isinstance(predicate, OneOf):
+        of_modality = table_of(predicate) == _MODALITY
+        key = study_modality.c.study_fk if of_modality else study.c.id
+        return select(key).where(_one_of(name, predicate))
+    if not isinstance(predicate, Like):
+        raise TypeError(f"no index lists {type(predicate).__name__}")
+    found = _column(predicate.column)
+    if prefix_of(predicate.pattern):
+        return select(study.c.id).where(_begins(found, name), _glob(found, name))
+    return select(_trigrams.c.rowid).where(_glob(_trigrams.c[found.name], name))
 
 
 def _column(name: str) -> Column[Any]:
@@ -171,14 +172,16 @@ def _column(name: str) -> Column[Any]:
     return metadata.tables[table_name].c[column_name]
 
 
-def _between(
-    found: ColumnElement[Any], low: str | None, high: str | None
-) -> ColumnElement[bool]:
+def _one_of(name: str, predicate: OneOf) -> ColumnElement[bool]:
+    return _column(predicate.column).in_(bindparam(name, expanding=True))
+
+
+def _between(found: ColumnElement[Any], predicate: Between, name: str) -> ColumnElement[bool]:
     condition = found != ""
-    if low is not None:
-        condition = and_(condition, found >= low)
-    if high is not None:
-        condition = and_(condition, found <= high)
+    if predicate.low is not None:
+        condition = and_(condition, found >= bindparam(below(name, "low")))
+    if predicate.high is not None:
+        condition = and_(condition, found <= bindparam(below(name, "high")))
     return condition
 
 
@@ -186,21 +189,24 @@ def _empty(found: Column[Any]) -> ColumnElement[bool]:
     return found.is_(None) if isinstance(found.type, Integer) else found == ""
 
 
-def _between_moments(predicate: BetweenMoments) -> ColumnElement[bool]:
+def _between_moments(predicate: BetweenMoments, name: str) -> ColumnElement[bool]:
     date, time = _column(predicate.date_column), _column(predicate.time_column)
     condition = and_(date != "", time != "")
     if predicate.low is not None:
-        condition = and_(condition, tuple_(date, time) >= tuple_(*predicate.low))
+        condition = and_(condition, tuple_(date, time) >= _moment(name, "low"))
     if predicate.high is not None:
-        condition = and_(condition, tuple_(date, time) <= tuple_(*predicate.high))
+        condition = and_(condition, tuple_(date, time) <= _moment(name, "high"))
     return condition
 
 
-def _glob(found: ColumnElement[Any], pattern: str) -> ColumnElement[bool]:
+def _moment(name: str, end: str) -> Any:  # noqa: ANN401 - a tuple of SQL
+    return tuple_(*(bindparam(below(name, f"{end}_{part}")) for part in ("date", "time")))
+
+
+def _begins(found: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+    return and_(found >= bindparam(below(name, "low")), found < bindparam(below(name, "high")))
+
+
+def _glob(found: ColumnElement[Any], name: str) -> ColumnElement[bool]:
     # GLOB's wildcards are DICOM's; unlike LIKE it minds case, and can use an index.
-    return found.op("GLOB", is_comparison=True)(pattern.replace("[", "[[]"))
-
-
-def _like_pattern(pattern: str) -> str:
-    escaped = pattern.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return escaped.replace("*", "%").replace("?", "_")
+    return found.op("GLOB", is_comparison=True)(bindparam(name))

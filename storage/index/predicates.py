@@ -94,12 +94,31 @@ class AnyOf:
 
 
 @dataclass(frozen=True, slots=True)
+class Listed:
+    """At least one of these holds of the study; an index of text lists those it holds of.
+
+    Made by `storage.index.planning`, where that is less work than to look at every study.
+    """
+
+    predicates: tuple["Like | OneOf", ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Nothing:
     """No row meets this."""
 
 
 Predicate = (
-    OneOf | Like | Between | BetweenMoments | Empty | SeriesHas | SeriesLacks | AnyOf | Nothing
+    OneOf
+    | Like
+    | Between
+    | BetweenMoments
+    | Empty
+    | SeriesHas
+    | SeriesLacks
+    | AnyOf
+    | Listed
+    | Nothing
 )
 
 
@@ -111,6 +130,8 @@ def table_of(predicate: Predicate) -> str:
             return "series" if len(tables) > 1 else tables.pop()
         case SeriesHas() | SeriesLacks():
             return "series"
+        case Listed():
+            return "study"
         case BetweenMoments():
             return predicate.date_column.partition(".")[0]
         case Nothing():

@@ -7,39 +7,53 @@ bool and None.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import Connection, Executable
 from sqlalchemy.engine import Dialect
 
 _EXPANDING: Final = re.compile(r"__\[POSTCOMPILE_(\w+)\]")
+# Lists of that many different lengths are remembered.
+_MOST_TEXTS: Final = 256
 Values = Mapping[str, Any]
 
 
 class _Compiled:
-    """One statement for one database, and for lists of one length."""
+    """One statement for one database."""
 
     def __init__(self, statement: Any, dialect: Dialect, sample: Values) -> None:  # noqa: ANN401 - any Core statement
         compiled = statement.compile(
             dialect=dialect, column_keys=list(sample) if statement.is_insert else None
         )
         self._names: Sequence[str] | None = compiled.positiontup
-        marker = "?" if self._names is not None else ""
-
-        def placeholders(found: re.Match[str]) -> str:
-            name = found[1]
-            count = len(sample[name])
-            if not count:
-                return "NULL"
-            return ", ".join(marker or f"%({name}_{n})s" for n in range(count))
-
-        self.sql: str = _EXPANDING.sub(placeholders, compiled.string)
+        self._string = compiled.string
         self._fixed: Values = {
             name: value
             for name, value in compiled.params.items()
             if value is not None and name not in sample
         }
+        self._texts: dict[tuple[int, ...], str] = {}
+
+    def sql(self, values: Values) -> str:
+        """Return its text, with a placeholder for each value of the lists among ``values``."""
+        lengths = tuple([len(value) for value in values.values() if isinstance(value, list)])
+        text = self._texts.get(lengths)
+        if text is None:
+            text = _EXPANDING.sub(partial(self._placeholders, values), self._string)
+            if len(self._texts) >= _MOST_TEXTS:
+                self._texts.clear()
+            self._texts[lengths] = text
+        return text
+
+    def _placeholders(self, values: Values, found: re.Match[str]) -> str:
+        name = found[1]
+        count = len(values[name] if name in values else self._fixed[name])
+        if not count:
+            return "NULL"
+        marker = "?" if self._names is not None else ""
+        return ", ".join(marker or f"%({name}_{n})s" for n in range(count))
 
     def parameters(self, values: Values) -> Any:  # noqa: ANN401 - as the driver wants them
         if self._fixed:
@@ -74,14 +88,14 @@ class Prepared:
 
     def __init__(self, statement: Executable) -> None:
         self._statement = statement
-        self._compiled: dict[tuple[Any, ...], _Compiled] = {}
+        self._compiled: dict[tuple[str, ...], _Compiled] = {}
 
     def rows(self, connection: Connection, values: Values) -> list[tuple[Any, ...]]:
         """Run it once; return its rows."""
         compiled = self._for(connection, values)
         cursor = connection.connection.cursor()
         try:
-            cursor.execute(compiled.sql, compiled.parameters(values))
+            cursor.execute(compiled.sql(values), compiled.parameters(values))
             found = list(cursor.fetchall())
         finally:
             cursor.close()
@@ -97,12 +111,13 @@ class Prepared:
         if not many:
             return
         compiled = self._for(connection, many[0])
+        sql = compiled.sql(many[0])
         cursor = connection.connection.cursor()
         try:
             if len(many) == 1:
-                cursor.execute(compiled.sql, compiled.parameters(many[0]))
+                cursor.execute(sql, compiled.parameters(many[0]))
             else:
-                cursor.executemany(compiled.sql, [compiled.parameters(one) for one in many])
+                cursor.executemany(sql, [compiled.parameters(one) for one in many])
         finally:
             cursor.close()
 
@@ -111,12 +126,32 @@ class Prepared:
         return [self.value(connection, values) for values in many]
 
     def _for(self, connection: Connection, values: Values) -> _Compiled:
-        lists = tuple(
-            len(value) if isinstance(value, list) else -1 for value in values.values()
-        )
-        key = (connection.dialect.name, *values, *lists)
+        key = (connection.dialect.name, *values)
         compiled = self._compiled.get(key)
         if compiled is None:
             compiled = _Compiled(self._statement, connection.dialect, values)
             self._compiled[key] = compiled
         return compiled
+
+
+class PreparedCache:
+    """Statements that are built when something of their shape is asked for.
+
+    Parameters
+    ----------
+    limit
+        How many shapes are remembered.
+    """
+
+    def __init__(self, limit: int = 512) -> None:
+        self._limit = limit
+        self._known: dict[Hashable, Prepared] = {}
+
+    def of(self, shape: Hashable, build: Callable[[], Executable]) -> Prepared:
+        """Return the statement of ``shape``, which decides what ``build`` returns."""
+        known = self._known.get(shape)
+        if known is None:
+            if len(self._known) >= self._limit:
+                self._known = {}
+            known = self._known[shape] = Prepared(build())
+        return known

@@ -4,8 +4,9 @@ Keys are selected first and rows fetched by them: a deep offset reads no row it 
 return, no transaction stays open while a slow peer takes its answers, and memory is bounded.
 """
 
+from collections import namedtuple
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Final
@@ -14,20 +15,24 @@ from sqlalchemy import (
     BindParameter,
     ColumnElement,
     Connection,
-    Row,
+    Integer,
     Select,
     and_,
     bindparam,
     exists,
     func,
+    literal_column,
     select,
 )
 
 from storage.index.changes import in_scope
 from storage.index.conditions import Conditions
 from storage.index.engine import IndexEngine, Stop
-from storage.index.predicates import Predicate
+from storage.index.planning import planned
+from storage.index.predicates import Nothing, Predicate
+from storage.index.prepared import Prepared, PreparedCache
 from storage.index.scope import Scope
+from storage.index.slots import Values, taken_apart
 from storage.index.tables import (
     instance,
     instance_detail,
@@ -102,51 +107,105 @@ class IndexSearch:
             Only these may match.
         """
         with self._engine.read() as connection:
-            statement = self._statement(connection, scope, query)
-            if statement is None:
-                return []
-            if among is not None:
-                # Written out: SQLite takes 32,766 parameters, and this may be more.
-                these: BindParameter[Any] = bindparam(
-                    "among", list(among), expanding=True, literal_execute=True
-                )
-                statement = statement.where(_TABLES[query.level].c.id.in_(these))
+            if among is None:
+                return _keys(connection, scope, query)
+            statement, values = _statement(connection, scope, query)
+            # Written out: SQLite takes 32,766 parameters, and this may be more.
+            these: BindParameter[Any] = bindparam(
+                "among", list(among), expanding=True, literal_execute=True
+            )
+            statement = statement.where(_TABLES[query.level].c.id.in_(these))
             statement = statement.offset(query.offset or None).limit(query.limit)
-            return list(connection.execute(statement).scalars())
+            return list(connection.execute(statement, values).scalars())
+
+    def page(self, scope: Scope, query: IndexQuery, *, beyond: int) -> tuple[list[Any], int]:
+        """Return the rows of the window, and how many matches lie behind it.
+
+        Parameters
+        ----------
+        beyond
+            Behind it no more than these are counted.
+        """
+        limit = query.limit
+        wider = query if limit is None else replace(query, limit=limit + beyond)
+        with self._engine.read() as connection:
+            keys = _keys(connection, scope, wider)
+            rows = list(_rows(connection, scope, query.level, keys[:limit]))
+        return rows, 0 if limit is None else max(len(keys) - limit, 0)
 
     def count(self, scope: Scope, query: IndexQuery, *, most: int | None = None) -> int:
         """Return how many matches there are, window or not; no more than ``most``."""
         with self._engine.read() as connection:
-            statement = self._statement(connection, scope, query)
-            if statement is None:
-                return 0
+            statement, values = _statement(connection, scope, replace(query, limit=most))
             unordered = statement.order_by(None).limit(most)
             counted = select(func.count()).select_from(unordered.subquery())
-            count: int = connection.execute(counted).scalar_one()
+            count: int = connection.execute(counted, values).scalar_one()
             return count
 
-    def rows(self, scope: Scope, level: SearchLevel, keys: Sequence[int]) -> Iterator[Row[Any]]:
+    def rows(self, scope: Scope, level: SearchLevel, keys: Sequence[int]) -> Iterator[Any]:
         """Yield the rows under ``keys``, in their order, but for what vanished meanwhile."""
         for first in range(0, len(keys), _PAGE):
             page = keys[first : first + _PAGE]
             with self._engine.read() as connection:
-                found = {
-                    row.id: row
-                    for row in connection.execute(_details(level, scope), {"keys": page})
-                }
-            yield from (found[key] for key in page if key in found)
+                found = list(_rows(connection, scope, level, page))
+            yield from found
 
-    def _statement(
-        self, connection: Connection, scope: Scope, query: IndexQuery
-    ) -> Select[Any] | None:
-        conditions = Conditions(connection, query.predicates)
-        if conditions.impossible:
-            return None
-        statement = _KEYS[query.level](scope, conditions)
-        if not query.order:
-            return statement
-        own = statement._order_by_clauses  # noqa: SLF001 - there is no public way to prepend
-        return statement.order_by(None).order_by(*(_ordered(*o) for o in query.order), *own)
+
+_statements = PreparedCache()
+
+
+def _keys(connection: Connection, scope: Scope, query: IndexQuery) -> list[int]:
+    if Nothing() in query.predicates:
+        return []
+    is_sqlite = connection.dialect.name == "sqlite"
+    predicates = planned(connection, query.predicates, _wanted(query))
+    shapes, values = taken_apart(predicates, is_sqlite=is_sqlite)
+    shape = (is_sqlite, query.level, scope, query.order, shapes)
+    statement = _statements.of(
+        shape,
+        lambda: (
+            _built(scope, query, Conditions(predicates, is_sqlite=is_sqlite))
+            .limit(bindparam("limit", type_=Integer))
+            .offset(bindparam("offset", type_=Integer))
+        ),
+    )
+    every = -1 if is_sqlite else None
+    values["limit"] = every if query.limit is None else query.limit
+    values["offset"] = query.offset
+    return [row[0] for row in statement.rows(connection, values)]
+
+
+def _wanted(query: IndexQuery) -> int | None:
+    return None if query.limit is None else query.offset + query.limit
+
+
+def _statement(
+    connection: Connection, scope: Scope, query: IndexQuery
+) -> tuple[Select[Any], Values]:
+    is_sqlite = connection.dialect.name == "sqlite"
+    predicates = planned(connection, query.predicates, _wanted(query))
+    _, values = taken_apart(predicates, is_sqlite=is_sqlite)
+    return _built(scope, query, Conditions(predicates, is_sqlite=is_sqlite)), values
+
+
+def _built(scope: Scope, query: IndexQuery, conditions: Conditions) -> Select[Any]:
+    statement = _KEYS[query.level](scope, conditions)
+    if not query.order:
+        return statement
+    own = statement._order_by_clauses  # noqa: SLF001 - there is no public way to prepend
+    return statement.order_by(None).order_by(*(_ordered(*o) for o in query.order), *own)
+
+
+def _rows(
+    connection: Connection, scope: Scope, level: SearchLevel, keys: Sequence[int]
+) -> Iterator[Any]:
+    for first in range(0, len(keys), _PAGE):
+        page = list(keys[first : first + _PAGE])
+        # Lists of few lengths make few statements; a key that is there twice is found once.
+        more = [page[-1]] * ((1 << (len(page) - 1).bit_length()) - len(page))
+        rows = _details(level, scope).rows(connection, {"keys": page + more})
+        found = {row[0]: row for row in rows}
+        yield from (_FOUND[level]._make(found[key]) for key in page if key in found)
 
 
 def _ordered(column_name: str, descending: bool) -> ColumnElement[Any]:
@@ -158,8 +217,12 @@ def _ordered(column_name: str, descending: bool) -> ColumnElement[Any]:
 # -- which rows may be seen --------------------------------------------------------------------
 
 
+# Written out, as in the condition of a partial index.
+_NONE: Final[ColumnElement[int]] = literal_column("0", Integer)
+
+
 def _visible_study(scope: Scope) -> ColumnElement[bool]:
-    return and_(study.c.number_of_instances > 0, in_scope(study, scope))
+    return and_(study.c.number_of_instances > _NONE, in_scope(study, scope))
 
 
 def _visible_series(scope: Scope) -> ColumnElement[bool]:
@@ -197,13 +260,11 @@ def _study_keys(scope: Scope, conditions: Conditions) -> Select[Any]:
     )
     modality = conditions.single_modality()
     if modality is None:
-        return statement.where(*conditions.modalities()).order_by(
-            study.c.study_date.desc(), study.c.id.desc()
-        )
+        return statement.where(*conditions.modalities()).order_by(*_newest(conditions))
     # One modality is an index in the order of the answer, dates included.
     return (
         statement.join(study_modality, study_modality.c.study_fk == study.c.id)
-        .where(study_modality.c.modality == modality, *conditions.dates_of_modality())
+        .where(modality, *conditions.dates_of_modality())
         .order_by(study_modality.c.study_date.desc(), study_modality.c.study_fk.desc())
     )
 
@@ -228,9 +289,7 @@ def series_statement(
             *_patient_of_study(conditions),
             *_instance_of_series(scope, conditions),
         )
-        .order_by(
-            study.c.study_date.desc(), study.c.id.desc(), series.c.series_number, series.c.id
-        )
+        .order_by(*_newest(conditions), series.c.series_number, series.c.id)
     )
 
 
@@ -257,14 +316,20 @@ def instance_statement(
             *_patient_of_study(conditions),
         )
         .order_by(
-            study.c.study_date.desc(),
-            study.c.id.desc(),
+            *_newest(conditions),
             series.c.series_number,
             series.c.id,
             instance.c.instance_number,
             instance.c.id,
         )
     )
+
+
+def _newest(conditions: Conditions) -> list[ColumnElement[Any]]:
+    """Return the order of studies; as it is written, an index in this order may be taken."""
+    if conditions.sorts:
+        return [literal_column("+study.study_date").desc(), literal_column("+study.id").desc()]
+    return [study.c.study_date.desc(), study.c.id.desc()]
 
 
 def _patient_of_study(conditions: Conditions) -> list[ColumnElement[bool]]:
@@ -400,6 +465,14 @@ _DETAILS: Final = {
 
 
 @lru_cache(maxsize=256)
-def _details(level: SearchLevel, scope: Scope) -> Select[Any]:
+def _details(level: SearchLevel, scope: Scope) -> Prepared:
     """Select the rows of a level; built once a scope, which costs more than running it."""
-    return _DETAILS[level](scope)
+    return Prepared(_DETAILS[level](scope))
+
+
+# A row of each level, by the names of its columns.
+_EVERYTHING: Final = Scope(None, None)
+_FOUND: Final[dict[SearchLevel, Any]] = {
+    level: namedtuple("Found", select_(_EVERYTHING).selected_columns.keys())
+    for level, select_ in _DETAILS.items()
+}

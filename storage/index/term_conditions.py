@@ -3,35 +3,60 @@
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, exists, or_, select, true, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    bindparam,
+    exists,
+    or_,
+    select,
+    true,
+    union_all,
+)
 
-from storage.index.predicates import SeriesHas, SeriesLacks
+from storage.index.predicates import SeriesHas
 from storage.index.rows import UNLISTED, VARIES
+from storage.index.slots import below, outwards
 from storage.index.tables import series, series_term, term
 
 _MARKS = (VARIES, UNLISTED)
-MatchesPattern = Callable[[ColumnElement[Any], str], ColumnElement[bool]]
+# Of a column, a pattern and the name it is bound under.
+MatchesPattern = Callable[[ColumnElement[Any], str, str], ColumnElement[bool]]
 
 
-def series_has(predicate: SeriesHas, matches: MatchesPattern) -> ColumnElement[bool]:
-    """Return the condition that a row of ``series`` may have what ``predicate`` says."""
-    path = predicate.prefix + ".".join(predicate.path)
+def series_has(predicate: SeriesHas, name: str, matches: MatchesPattern) -> ColumnElement[bool]:
+    """Return the condition that a row of ``series`` may have what ``predicate`` says.
+
+    Parameters
+    ----------
+    name
+        Below which its values are bound (`storage.index.slots`).
+    """
     found: list[ColumnElement[bool]] = []
     if predicate.values:
-        found.append(term.c.value.in_(predicate.values))
-    found += [matches(term.c.value, pattern) for pattern in predicate.patterns]
-    found += [_between(low, high) for low, high in predicate.ranges]
-    selects = [_series_with(and_(term.c.path == path, condition)) for condition in found]
-    selects.append(_series_with(_may_be_anything(predicate.path)))
+        found.append(term.c.value.in_(bindparam(below(name, "values"), expanding=True)))
+    found += [
+        matches(term.c.value, pattern, below(name, f"pattern{position}"))
+        for position, pattern in enumerate(predicate.patterns)
+    ]
+    found += [
+        _between(bounds, below(name, f"range{position}"))
+        for position, bounds in enumerate(predicate.ranges)
+    ]
+    of_path = term.c.path == bindparam(below(name, "path"))
+    selects = [_series_with(and_(of_path, condition)) for condition in found]
+    selects.append(_series_with(and_(_outwards(name), term.c.value == UNLISTED)))
     selects.append(select(series.c.id).where(series.c.terms_missing))
     return series.c.id.in_(union_all(*selects))
 
 
-def series_lacks(predicate: SeriesLacks) -> ColumnElement[bool]:
+def series_lacks(name: str) -> ColumnElement[bool]:
     """Return the condition that a row of ``series`` may lack a value."""
-    path = ".".join(predicate.path)
-    has = _of_this_series(and_(term.c.path == path, term.c.value.not_in(_MARKS)))
-    return or_(~has, _of_this_series(_differ(predicate.path)), series.c.terms_missing)
+    of_path = term.c.path == bindparam(below(name, "path"))
+    has = _of_this_series(and_(of_path, term.c.value.not_in(_MARKS)))
+    differ = and_(_outwards(name), term.c.value.in_(_MARKS))
+    return or_(~has, _of_this_series(differ), series.c.terms_missing)
 
 
 def varying(keys: list[int], paths: list[tuple[str, ...]]) -> Select[Any]:
@@ -40,18 +65,14 @@ def varying(keys: list[int], paths: list[tuple[str, ...]]) -> Select[Any]:
     return _series_with(marked).where(series_term.c.series_fk.in_(keys)).distinct()
 
 
-def _may_be_anything(path: tuple[str, ...]) -> ColumnElement[bool]:
-    """Return that the values at a path, or of a sequence it lies in, are not all listed."""
-    return and_(term.c.path.in_(_outwards(path)), term.c.value == UNLISTED)
+def _outwards(name: str) -> ColumnElement[bool]:
+    """Return that a term is of the path, or of a sequence it lies in."""
+    return term.c.path.in_(bindparam(below(name, "outwards"), expanding=True))
 
 
 def _differ(path: tuple[str, ...]) -> ColumnElement[bool]:
     """Return that instances may differ at a path."""
-    return and_(term.c.path.in_(_outwards(path)), term.c.value.in_(_MARKS))
-
-
-def _outwards(path: tuple[str, ...]) -> list[str]:
-    return [".".join(path[:depth]) for depth in range(1, len(path) + 1)]
+    return and_(term.c.path.in_(outwards(path)), term.c.value.in_(_MARKS))
 
 
 def _series_with(condition: ColumnElement[bool]) -> Select[Any]:
@@ -68,10 +89,10 @@ def _of_this_series(condition: ColumnElement[bool]) -> ColumnElement[bool]:
     )
 
 
-def _between(low: str | None, high: str | None) -> ColumnElement[bool]:
+def _between(bounds: tuple[str | None, str | None], name: str) -> ColumnElement[bool]:
     condition: ColumnElement[bool] = term.c.value.not_in(_MARKS)
-    if low is not None:
-        condition = and_(condition, term.c.value >= low)
-    if high is not None:
-        condition = and_(condition, term.c.value <= high)
+    if bounds[0] is not None:
+        condition = and_(condition, term.c.value >= bindparam(below(name, "low")))
+    if bounds[1] is not None:
+        condition = and_(condition, term.c.value <= bindparam(below(name, "high")))
     return condition

@@ -15,7 +15,6 @@ from archive.query.request import Level, SearchKey, SearchRequest
 from archive.query.service import QueryService
 from storage.index import search as search_module
 from storage.index.candidates import CandidateSearch
-from storage.index.conditions import Conditions
 from storage.index.engine import IndexEngine
 from storage.index.insertion import InstanceInserter
 from storage.index.migrate import migrate
@@ -182,10 +181,10 @@ def test_every_query_finds_what_the_standard_says(fresh_engine, studies, queries
 def plan(engine, *predicates) -> str:
     query = IndexQuery(SearchLevel.STUDY, tuple(predicates), limit=101)
     with engine.read() as connection:
-        statement = search_module._KEYS[query.level](
-            ANONYMOUS.scope, Conditions(connection, query.predicates)
-        ).limit(101)
-        compiled = statement.compile(connection.engine, compile_kwargs={"literal_binds": True})
+        statement, values = search_module._statement(connection, ANONYMOUS.scope, query)
+        compiled = statement.params(values).compile(
+            connection.engine, compile_kwargs={"literal_binds": True}
+        )
         rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}").fetchall()
     return "; ".join(row[3] for row in rows)
 
