@@ -1,5 +1,7 @@
 """Storage SCP (PS3.4 Annex B): an instance as it comes off the wire, handed to ingest."""
 
+import mmap
+
 from archive.assembly import Archive
 from archive.auth.principal import Principal
 from archive.dicom.beginning import LOOKED_AT_BYTES
@@ -15,13 +17,14 @@ from archive.ingest.incoming import Incoming, Source, Spool
 from archive.ingest.outcome import Outcome
 from archive.log import get_logger
 from dimse import messages
+from dimse.buffers import Buffers, enlarged
 from dimse.header import HEADROOM, Announced, header_for
 from dimse.messages import Command
 from dimse.status import SUCCESS, UNEXPECTED, WARNINGS, offending_elements, statuses
 
 logger = get_logger(__name__)
-_FIRST_CAPACITY = 256 * 1024
 _SCRATCH = 256 * 1024
+_BUFFERS = Buffers()
 
 
 def announced(
@@ -93,10 +96,11 @@ class Reception:
         )
         self._refusal: ArchiveError | None = None
         self._spool: Spool | None = None
-        self._scratch: bytearray | None = None
+        self._scratch = bytearray()
         self._odd: tuple[AttributeWarning, ...] = ()
-        self._buffer = bytearray(_FIRST_CAPACITY)
-        self._size = HEADROOM
+        self._buffer: mmap.mmap | None = _BUFFERS.take()
+        # What is received of the object, once it has its header: in the middle of the buffer.
+        self._start = self._size = HEADROOM
         if refusal is not None:
             self._refuse(refusal)
         elif not archive.ingest.has_room():
@@ -106,16 +110,16 @@ class Reception:
         """Return where up to ``wanted`` bytes may be received; call `advance` afterwards."""
         if self._refusal is None and self._spool is None and self._size > self._threshold:
             self._begin_spool()
-        if self._scratch is not None:
+        if self._buffer is None:
             return memoryview(self._scratch)[: min(wanted, _SCRATCH)]
         needed = self._size + wanted
         if needed > len(self._buffer):
-            self._buffer.extend(bytes(max(needed, 2 * len(self._buffer)) - len(self._buffer)))
+            self._buffer = enlarged(self._buffer, needed)
         return memoryview(self._buffer)[self._size : needed]
 
     def advance(self, count: int) -> None:
         """Take over the first ``count`` bytes of what `space` returned."""
-        if self._scratch is None:
+        if self._buffer is not None:
             self._size += count
             return
         if self._spool is not None:
@@ -154,45 +158,53 @@ class Reception:
 
     def discard(self) -> None:
         """Leave nothing of it behind; harmless after `finish`."""
+        self._free_buffer()
         if self._spool is not None:
             self._spool.discard()
 
     def _store(self) -> Outcome:
         if self._refusal is not None:
             raise self._refusal
-        return self._archive.ingest.store(self._principal, self._incoming())
+        store = self._archive.ingest.store
+        if self._spool is not None:
+            return store(self._principal, self._incoming(self._spool))
+        self._put_header()
+        with memoryview(self._held) as whole, whole[self._start : self._size] as body:
+            return store(self._principal, self._incoming(body))
 
-    def _incoming(self) -> Incoming:
-        if self._spool is None:
-            self._put_header()
+    def _incoming(self, body: memoryview | Spool) -> Incoming:
         return Incoming(
-            self._buffer if self._spool is None else self._spool,
+            body,
             self._announced.source,
             sop_class_uid=self._announced.sop_class_uid,
             sop_instance_uid=self._announced.sop_instance_uid,
             in_doubt=self._odd,
         )
 
+    @property
+    def _held(self) -> mmap.mmap:
+        if self._buffer is None:
+            raise ValueError("what was received is not in memory")
+        return self._buffer
+
     def _put_header(self) -> None:
-        """Make the buffer the object: header and data set, nothing else."""
-        with memoryview(self._buffer) as whole:
+        """Put the header in front of the data set."""
+        with memoryview(self._held) as whole:
             header, self._odd = header_for(whole[HEADROOM : self._size], self._announced)
-        start = HEADROOM - len(header)
-        self._buffer[start:HEADROOM] = header
-        del self._buffer[self._size :]
-        del self._buffer[:start]  # moves nothing: the array's beginning is a pointer
+            self._start = HEADROOM - len(header)
+            whole[self._start : HEADROOM] = header
 
     def _begin_spool(self) -> None:
         try:
             self._put_header()
             self._spool = self._archive.ingest.new_spool()
-            self._spool.write(self._buffer)
+            with memoryview(self._held) as whole:
+                self._spool.write(whole[self._start : self._size])
         except InvalidInstanceError as error:
             self._refuse(error)
         except Exception as error:  # noqa: BLE001 - told to the sender at the end
             self._refuse(StorageFullError(f"the archive is full: {error}"))
-        self._buffer = bytearray()
-        self._scratch = bytearray(_SCRATCH)
+        self._receive_elsewhere()
 
     def _refuse(self, refusal: ArchiveError) -> None:
         # The rest of the data set still has to be read: into nowhere.
@@ -200,5 +212,13 @@ class Reception:
         if self._spool is not None:
             self._spool.discard()
             self._spool = None
-        self._buffer = bytearray()
-        self._scratch = bytearray(_SCRATCH)
+        self._receive_elsewhere()
+
+    def _receive_elsewhere(self) -> None:
+        self._free_buffer()
+        self._scratch = self._scratch or bytearray(_SCRATCH)
+
+    def _free_buffer(self) -> None:
+        buffer, self._buffer = self._buffer, None
+        if buffer is not None:
+            _BUFFERS.give_back(buffer)

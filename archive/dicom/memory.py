@@ -35,7 +35,8 @@ class Memory:
     def sequence(self, tag: int, buffer: Buffer, at: int) -> tuple[int, Attribute] | None:
         """Return the length and the JSON of a sequence that stands at ``at`` and is known."""
         for raw, element in self._sequences.get(tag, ()):
-            if buffer[at : at + len(raw)] == raw:
+            # A view would be compared item by item.
+            if bytes(buffer[at : at + len(raw)]) == raw:
                 return len(raw), element
         return None
 

@@ -7,7 +7,7 @@ from typing import Final
 from archive.dicom.instance import AttributeWarning
 from archive.errors import InvalidRequestError
 from storage.index.rows import Source
-from storage.objects.base import Spool
+from storage.objects.base import Buffer, Spool
 
 __all__ = ["Incoming", "Source", "Spool", "Turn", "collection_name"]
 
@@ -65,7 +65,7 @@ class Incoming:
     ----------
     body
         Preamble, File Meta and data set: in memory, or in a spool on the store's volume.
-        The service that gets it owns it; a spool is consumed or discarded, never left.
+        A spool belongs to the service that gets it: consumed or discarded, never left.
     source
         Where it came from.
     study_instance_uid
@@ -79,7 +79,7 @@ class Incoming:
         Its place among those of the request; None when it came alone.
     """
 
-    body: bytes | bytearray | Spool
+    body: Buffer | Spool
     source: Source
     study_instance_uid: str | None = None
     sop_class_uid: str | None = None

@@ -102,7 +102,7 @@ class IngestService:
                     insertion = self._keep(incoming, parsed).result()
                 outcome = _outcome(incoming, parsed, remarks, insertion)
         finally:
-            if not isinstance(incoming.body, bytes | bytearray):
+            if not isinstance(incoming.body, Buffer):
                 incoming.body.discard()
         INSTANCES_STORED.labels(incoming.source.protocol, outcome.disposition).inc()
         logger.info(
@@ -124,7 +124,7 @@ class IngestService:
 
     def _keep(self, incoming: Incoming, parsed: ParsedInstance) -> "Future[Insertion]":
         body = incoming.body
-        size = len(body) if isinstance(body, bytes | bytearray) else body.size_bytes
+        size = len(body) if isinstance(body, Buffer) else body.size_bytes
         digest = digest_of(body, parsed.dataset_offset)
         source_key = self._sources.ensure(incoming.source)
         moment = clock.now_us()
@@ -162,7 +162,7 @@ def _require_write(principal: Principal) -> None:
 
 def _parse(incoming: Incoming) -> tuple[ParsedInstance, _Remarks]:
     body = incoming.body
-    buffer: Buffer = body if isinstance(body, bytes | bytearray) else body.view()
+    buffer: Buffer = body if isinstance(body, Buffer) else body.view()
     try:
         meta = read_file_meta(buffer)
         with _concerning(meta.media_storage_sop_class_uid, meta.media_storage_sop_instance_uid):
@@ -172,7 +172,7 @@ def _parse(incoming: Incoming) -> tuple[ParsedInstance, _Remarks]:
             incoming.in_doubt + parsed.warnings + _header_in_doubt(meta, parsed),
         )
     finally:
-        if isinstance(buffer, memoryview):
+        if isinstance(buffer, memoryview) and buffer is not body:
             buffer.release()
 
 

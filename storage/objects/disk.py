@@ -21,6 +21,7 @@ from storage.errors import (
     StoreUnavailableError,
 )
 from storage.objects.base import Buffer, Spool, StoredObject
+from storage.objects.direct import NewFiles, write_all
 from storage.objects.keys import OBJECTS
 
 _PART: Final = ".part"
@@ -66,12 +67,6 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _write_all(descriptor: int, body: Buffer) -> None:
-    view = memoryview(body)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
 class DiskSpool:
     """An object being received, as a file under ``incoming/``."""
 
@@ -90,7 +85,7 @@ class DiskSpool:
     def write(self, chunk: Buffer) -> None:
         """Append ``chunk``; raise NoSpaceError when the volume is full."""
         with _translated("being received"):
-            _write_all(self._descriptor, chunk)
+            write_all(self._descriptor, chunk)
         self._size += len(chunk)
 
     def view(self) -> memoryview:
@@ -171,6 +166,7 @@ class DiskStore:
         self._keep_free_bytes = keep_free_bytes
         self._lock = threading.Lock()
         self._own_journal: _Journal | None = None
+        self._new_files = NewFiles()
         self._durable_folders: set[Path] = set()
         self._room_checked_at = float("-inf")
         self._room = True
@@ -208,9 +204,8 @@ class DiskStore:
             raise TypeError("a spool of another store cannot be kept here")
         # Of this process alone: another may write the same record at the same time.
         part = path.with_name(f"{path.name}.{self._journal().name[:8]}{_PART}")
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        descriptor = self._new_files.write(part, body)
         try:
-            _write_all(descriptor, body)
             os.fsync(descriptor)
             part.rename(path)
         except BaseException:

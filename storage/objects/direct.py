@@ -1,0 +1,101 @@
+"""Whole objects to the disk past the page cache: what comes in by the thousand is read later.
+
+A page of the cache costs the kernel an allocation, a copy and a write-back, and pushes out a
+page that a viewer may be about to read. A direct write takes its bytes from our memory: for an
+image of half a megabyte a third of the CPU, and less than a tenth where the kernel itself gets
+its memory page by page from a hypervisor (decision 0018).
+"""
+
+import errno
+import mmap
+import os
+import threading
+from pathlib import Path
+from typing import Final
+
+from storage.objects.base import Buffer
+
+# Every file system's alignment divides this.
+_BLOCK: Final = 4096
+_SCRATCH_BYTES: Final = 1 << 20
+# Below this the cache costs less than the padding.
+_SMALLEST: Final = 64 * 1024
+_KEPT: Final = 8
+_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_REFUSED: Final = frozenset({errno.EINVAL, errno.EOPNOTSUPP})
+
+
+class NewFiles:
+    """Writes files that do not exist yet, directly where the file system lets it."""
+
+    def __init__(self) -> None:
+        self._direct = hasattr(os, "O_DIRECT")
+        self._lock = threading.Lock()
+        self._free: list[mmap.mmap] = []
+
+    def write(self, path: Path, body: Buffer) -> int:
+        """Write all of ``body`` into a new file; return its descriptor, which is not synced.
+
+        Raises
+        ------
+        OSError
+            Then nothing is left under ``path``.
+        """
+        if self._direct and len(body) >= _SMALLEST:
+            try:
+                return self._write(path, body, os.O_DIRECT)
+            except OSError as error:
+                if error.errno not in _REFUSED:
+                    raise
+                self._direct = False
+        return self._write(path, body, 0)
+
+    def _write(self, path: Path, body: Buffer, flag: int) -> int:
+        descriptor = os.open(path, _NEW | flag, 0o640)
+        try:
+            if flag:
+                self._write_blocks(descriptor, memoryview(body))
+            else:
+                write_all(descriptor, body)
+        except BaseException:
+            os.close(descriptor)
+            path.unlink(missing_ok=True)
+            raise
+        return descriptor
+
+    def _write_blocks(self, descriptor: int, body: memoryview) -> None:
+        """Write in whole blocks from memory that is aligned; cut the padding off at the end."""
+        scratch = self._take()
+        try:
+            with memoryview(scratch) as aligned:
+                left = body
+                while left:
+                    piece = left[:_SCRATCH_BYTES]
+                    end = -(-len(piece) // _BLOCK) * _BLOCK
+                    aligned[: len(piece)] = piece
+                    aligned[len(piece) : end] = bytes(end - len(piece))
+                    done = os.write(descriptor, aligned[:end])
+                    if not done or done % _BLOCK:
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    left = left[done:]
+            os.ftruncate(descriptor, len(body))
+        finally:
+            self._give_back(scratch)
+
+    def _take(self) -> mmap.mmap:
+        with self._lock:
+            if self._free:
+                return self._free.pop()
+        return mmap.mmap(-1, _SCRATCH_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+    def _give_back(self, scratch: mmap.mmap) -> None:
+        with self._lock:
+            if len(self._free) < _KEPT:
+                self._free.append(scratch)
+
+
+def write_all(descriptor: int, body: Buffer) -> None:
+    """Write all of ``body`` at the descriptor's position."""
+    view = memoryview(body)
+    while view:
+        view = view[os.write(descriptor, view) :]
