@@ -11,6 +11,7 @@ from typing import Any, Final
 import orjson
 from sqlalchemy import Connection, Row, select, text, update
 
+from storage.index.prepared import Prepared
 from storage.index.rows import SeriesRow, StudyRow
 from storage.index.tables import patient, series, study, study_modality
 
@@ -27,6 +28,17 @@ _PATIENT_TAGS: Final = frozenset({"00100020", "00100021"})
 _OF_PATIENT: Final = ("patient_name", "patient_name_key", "patient_birth_date", "patient_sex")
 STUDY_COLUMNS: Final = tuple(f.name for f in fields(StudyRow) if f.name in study.c)
 SERIES_COLUMNS: Final = tuple(f.name for f in fields(SeriesRow) if f.name in series.c)
+_NAMES: Final = ", ".join(TRIGRAM_COLUMNS)
+_MARKS: Final = ", ".join(f":{name}" for name in TRIGRAM_COLUMNS)
+_ADD_TEXT: Final = Prepared(
+    text(f"INSERT INTO study_text (rowid, {_NAMES}) VALUES (:id, {_MARKS})")  # noqa: S608 - constants
+)
+_REMOVE_TEXT: Final = Prepared(
+    text(
+        f"INSERT INTO study_text (study_text, rowid, {_NAMES}) "  # noqa: S608 - constants
+        f"VALUES ('delete', :id, {_MARKS})"
+    )
+)
 
 
 def fill_study(connection: Connection, key: int, row: StudyRow) -> None:
@@ -89,13 +101,9 @@ def index_text(
     """Put a study's text into SQLite's trigram table, or take out what was put in."""
     if connection.dialect.name != "sqlite":
         return
-    names = ", ".join(TRIGRAM_COLUMNS)
-    marks = ", ".join(f":{name}" for name in TRIGRAM_COLUMNS)
-    command, mark = ("study_text, ", "'delete', ") if remove else ("", "")
-    connection.execute(
-        text(f"INSERT INTO study_text ({command}rowid, {names}) VALUES ({mark}:id, {marks})"),  # noqa: S608 - constants
-        {"id": key} | {name: getattr(row, name) for name in TRIGRAM_COLUMNS},
-    )
+    statement = _REMOVE_TEXT if remove else _ADD_TEXT
+    values = {"id": key} | {name: getattr(row, name) for name in TRIGRAM_COLUMNS}
+    statement.run(connection, [values])
 
 
 def _fill_patient(connection: Connection, key: int, row: StudyRow) -> None:

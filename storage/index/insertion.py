@@ -150,7 +150,9 @@ class InstanceInserter:
             )
             parents.fill_gaps(visible)
             self._terms.write(
-                connection, [(parents.series_of(new).id, new.terms) for new in batch]
+                connection,
+                [(parents.series_of(new).id, new.terms) for new in batch],
+                parents.made_series,
             )
             changes.append(connection, first, decisions.changes, at_us)
         self._cache.learn(parents)

@@ -3,9 +3,9 @@
 import threading
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, Table, insert, select, tuple_
+from sqlalchemy import Connection, Table, bindparam, insert, select, tuple_
 
 from storage.index.gaps import (
     SERIES_COLUMNS,
@@ -16,6 +16,7 @@ from storage.index.gaps import (
     renew_series,
     renew_study,
 )
+from storage.index.prepared import Prepared
 from storage.index.rows import NewInstance, Source, StudyRow
 from storage.index.tables import patient, series, source, study
 
@@ -28,6 +29,40 @@ _PATIENT_COLUMNS = (
     "patient_birth_date",
     "patient_sex",
 )
+_IDENTITY: Final = ("site", "issuer_of_patient_id", "patient_id")
+
+# Built once: building a statement costs SQLAlchemy more than running it costs SQLite.
+_FIND_STUDIES: Final = Prepared(
+    select(
+        study.c.study_instance_uid,
+        study.c.id,
+        study.c.collection,
+        study.c.site,
+        study.c.partition,
+        study.c.study_date,
+    ).where(study.c.study_instance_uid.in_(bindparam("uids", expanding=True)))
+)
+_FIND_SERIES: Final = Prepared(
+    select(
+        series.c.study_fk,
+        series.c.series_instance_uid,
+        series.c.id,
+        series.c.collection,
+        series.c.site,
+        series.c.partition,
+    ).where(
+        tuple_(series.c.study_fk, series.c.series_instance_uid).in_(
+            bindparam("pairs", expanding=True)
+        )
+    )
+)
+_FIND_PATIENT: Final = Prepared(
+    select(patient.c.id).where(*(patient.c[name] == bindparam(name) for name in _IDENTITY))
+)
+_INSERT: Final = {
+    table.name: Prepared(insert(table).returning(table.c.id))
+    for table in (patient, series, source, study)
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +122,8 @@ class Parents:
         self.series: dict[tuple[int, str], Place] = {}
         self.said: set[tuple[str, int, int]] = set()
         self._made: set[tuple[str, int]] = set()
+        # The keys of series that this transaction has made.
+        self.made_series: set[int] = set()
 
     def resolve(self, batch: Sequence[NewInstance]) -> None:
         """Find or make every parent of ``batch``."""
@@ -133,10 +170,8 @@ class Parents:
         missing = [uid for uid in wanted if uid not in self.studies]
         if not missing:
             return
-        rows = self._connection.execute(
-            select(study).where(study.c.study_instance_uid.in_(missing))
-        )
-        self.studies.update({row.study_instance_uid: _place(row) for row in rows})
+        rows = _FIND_STUDIES.rows(self._connection, {"uids": missing})
+        self.studies.update({uid: Place(*place) for uid, *place in rows})
         for uid in missing:
             if uid not in self.studies:
                 self.studies[uid] = self._make_study(wanted[uid])
@@ -175,13 +210,9 @@ class Parents:
     def _find_series(self, keys: Iterable[tuple[int, str]]) -> None:
         pairs = list(keys)
         if pairs:
-            rows = self._connection.execute(
-                select(series).where(
-                    tuple_(series.c.study_fk, series.c.series_instance_uid).in_(pairs)
-                )
-            )
-            for row in rows:
-                self.series[row.study_fk, row.series_instance_uid] = _place(row)
+            rows = _FIND_SERIES.rows(self._connection, {"pairs": pairs})
+            for study_fk, uid, *place in rows:
+                self.series[study_fk, uid] = Place(*place)
 
     def _make_series(self, new: NewInstance) -> Place:
         # A series belongs where its study belongs, whoever sent it.
@@ -191,6 +222,7 @@ class Parents:
         values["study_fk"] = home.id
         key = self._insert(series, values)
         self._made.add(("series", key))
+        self.made_series.add(key)
         self._is_news("series", key, new.series.attributes)
         return Place(
             id=key,
@@ -271,25 +303,13 @@ class Parents:
 def patient_key(connection: Connection, row: StudyRow, site: str) -> int:
     """Find or make the patient of a study: one identifier of one issuer at one site."""
     values = {name: getattr(row, name) for name in _PATIENT_COLUMNS} | {"site": site}
-    identity = ("site", "issuer_of_patient_id", "patient_id")
-    known: int | None = connection.execute(
-        select(patient.c.id).where(*(patient.c[name] == values[name] for name in identity))
-    ).scalar()
-    return _insert(connection, patient, values) if known is None else known
+    known = _FIND_PATIENT.rows(connection, {name: values[name] for name in _IDENTITY})
+    if known:
+        key: int = known[0][0]
+        return key
+    return _insert(connection, patient, values)
 
 
 def _insert(connection: Connection, table: Table, values: dict[str, Any]) -> int:
-    key: int = connection.execute(
-        insert(table).values(**values).returning(table.c.id)
-    ).scalar_one()
+    key: int = _INSERT[table.name].value(connection, values)
     return key
-
-
-def _place(row: Any) -> Place:  # noqa: ANN401 - a row of `study` or `series`
-    return Place(
-        id=row.id,
-        collection=row.collection,
-        site=row.site,
-        partition=row.partition,
-        study_date=getattr(row, "study_date", ""),
-    )

@@ -7,11 +7,13 @@ bool and None.
 """
 
 import re
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, Final
 
-from sqlalchemy import Connection, Executable
+from sqlalchemy import Connection, Executable, Table
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
 
 _EXPANDING: Final = re.compile(r"__\[POSTCOMPILE_(\w+)\]")
@@ -29,6 +31,7 @@ class _Compiled:
         )
         self._names: Sequence[str] | None = compiled.positiontup
         self._string = compiled.string
+        self._before_tuples = "VALUES " if dialect.tuple_in_values else ""
         self._fixed: Values = {
             name: value
             for name, value in compiled.params.items()
@@ -49,11 +52,17 @@ class _Compiled:
 
     def _placeholders(self, values: Values, found: re.Match[str]) -> str:
         name = found[1]
-        count = len(values[name] if name in values else self._fixed[name])
-        if not count:
+        listed = values[name] if name in values else self._fixed[name]
+        if not listed:
             return "NULL"
         marker = "?" if self._names is not None else ""
-        return ", ".join(marker or f"%({name}_{n})s" for n in range(count))
+        if not isinstance(listed[0], tuple):
+            return ", ".join(marker or f"%({name}_{n})s" for n in range(len(listed)))
+        groups = (
+            ", ".join(marker or f"%({name}_{n}_{m})s" for m in range(len(group)))
+            for n, group in enumerate(listed)
+        )
+        return self._before_tuples + ", ".join(f"({group})" for group in groups)
 
     def parameters(self, values: Values) -> Any:  # noqa: ANN401 - as the driver wants them
         if self._fixed:
@@ -61,19 +70,29 @@ class _Compiled:
         if self._names is None:
             named: dict[str, Any] = {}
             for name, value in values.items():
-                if isinstance(value, list):
-                    named.update((f"{name}_{n}", one) for n, one in enumerate(value))
-                else:
-                    named[name] = value
+                named.update(_named(name, value))
             return named
         flat: list[Any] = []
         for name in self._names:
             value = values[name]
-            if isinstance(value, list):
-                flat.extend(value)
-            else:
+            if not isinstance(value, list):
                 flat.append(value)
+            elif value and isinstance(value[0], tuple):
+                flat.extend(chain.from_iterable(value))
+            else:
+                flat.extend(value)
         return flat
+
+
+def _named(name: str, value: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - of any column
+    if not isinstance(value, list):
+        yield name, value
+        return
+    for n, one in enumerate(value):
+        if isinstance(one, tuple):
+            yield from ((f"{name}_{n}_{m}", part) for m, part in enumerate(one))
+        else:
+            yield f"{name}_{n}", one
 
 
 class Prepared:
@@ -82,8 +101,9 @@ class Prepared:
     Parameters
     ----------
     statement
-        A Core statement. A list of values for ``IN`` is an expanding bind parameter, given as
-        a list; inserts name their columns by the values they are run with.
+        A Core statement. A list of values for ``IN``, or of tuples of them, is an expanding
+        bind parameter, given as a list; inserts name their columns by the values they are run
+        with.
     """
 
     def __init__(self, statement: Executable) -> None:
@@ -132,6 +152,26 @@ class Prepared:
             compiled = _Compiled(self._statement, connection.dialect, values)
             self._compiled[key] = compiled
         return compiled
+
+
+class InsertNew:
+    """An insert that leaves out rows whose keys are there already.
+
+    Parameters
+    ----------
+    table
+        Whose unique columns decide.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self._by_dialect = {
+            "sqlite": Prepared(sqlite.insert(table).on_conflict_do_nothing()),
+            "postgresql": Prepared(postgresql.insert(table).on_conflict_do_nothing()),
+        }
+
+    def run(self, connection: Connection, many: Sequence[Values]) -> None:
+        """Insert ``many``, which have the same keys."""
+        self._by_dialect[connection.dialect.name].run(connection, many)
 
 
 class PreparedCache:

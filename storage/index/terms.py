@@ -7,34 +7,40 @@ so nothing needs to be taken out when instances go.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Final, Self
 
 from sqlalchemy import Connection, bindparam, select, tuple_
-from sqlalchemy.dialects import postgresql, sqlite
 
+from storage.index.prepared import InsertNew, Prepared
 from storage.index.rows import UNLISTED, VARIES, Terms
 from storage.index.tables import series, series_term, term
 
 _MOST_SERIES: Final = 2000
 _MOST_IDS: Final = 200_000
-_PAGE: Final = 300
+_PAGE: Final = 256
 # What varies from slice to slice is seldom searched for, and would be most of the rows.
 _MOST_VALUES: Final = 16
 _MARKS: Final = frozenset({VARIES, UNLISTED})
 _Pair = tuple[str, str]
 
 # Built once: building a statement costs SQLAlchemy more than running it costs SQLite.
-_IS_MISSING: Final = select(series.c.terms_missing).where(series.c.id == bindparam("key"))
-_WRITTEN: Final = (
+_IS_MISSING: Final = Prepared(
+    select(series.c.terms_missing).where(series.c.id == bindparam("key"))
+)
+_WRITTEN: Final = Prepared(
     select(term.c.path, term.c.value)
     .join(series_term, series_term.c.term_fk == term.c.id)
     .where(series_term.c.series_fk == bindparam("key"))
 )
-_IDS: Final = select(term.c.id, term.c.path, term.c.value).where(
-    tuple_(term.c.path, term.c.value).in_(bindparam("pairs", expanding=True))
+_IDS: Final = Prepared(
+    select(term.c.id, term.c.path, term.c.value).where(
+        tuple_(term.c.path, term.c.value).in_(bindparam("pairs", expanding=True))
+    )
 )
+_ADD_TERMS: Final = InsertNew(term)
+_ADD_TO_SERIES: Final = InsertNew(series_term)
 
 
 def _by_path(pairs: Iterable[_Pair]) -> dict[str, set[str]]:
@@ -133,8 +139,17 @@ class TermWriter:
         self._series: dict[int, _Known | None] = {}
         self._ids: dict[_Pair, int] = {}
 
-    def write(self, connection: Connection, arrivals: Sequence[tuple[int, Terms]]) -> None:
-        """Write what ``arrivals``, the key of a series and terms each, bring that is new."""
+    def write(
+        self, connection: Connection, arrivals: Sequence[tuple[int, Terms]], made: Set[int]
+    ) -> None:
+        """Write what ``arrivals``, the key of a series and terms each, bring that is new.
+
+        Parameters
+        ----------
+        made
+            The series that this transaction has made: nothing is written of them.
+        """
+        self._series.update((key, _Known()) for key in made)
         rows: dict[tuple[_Pair, int], None] = {}
         for series_fk, terms in arrivals:
             known = self._known(connection, series_fk)
@@ -154,17 +169,16 @@ class TermWriter:
         if len(self._series) >= _MOST_SERIES:
             self._series = {}
         known: _Known | None = None
-        if not connection.execute(_IS_MISSING, {"key": series_fk}).scalar_one():
-            written = connection.execute(_WRITTEN, {"key": series_fk})
-            known = _Known.of((row.path, row.value) for row in written)
+        if not _IS_MISSING.value(connection, {"key": series_fk}):
+            written = _WRITTEN.rows(connection, {"key": series_fk})
+            known = _Known.of((path, value) for path, value in written)
         self._series[series_fk] = known
         return known
 
     def _insert(self, connection: Connection, rows: Sequence[tuple[_Pair, int]]) -> None:
-        dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
         self._find_ids(connection, list({pair for pair, _ in rows}))
-        connection.execute(
-            dialect.insert(series_term).on_conflict_do_nothing(),
+        _ADD_TO_SERIES.run(
+            connection,
             [{"term_fk": self._ids[pair], "series_fk": key} for pair, key in rows],
         )
 
@@ -172,12 +186,16 @@ class TermWriter:
         if len(self._ids) > _MOST_IDS:
             self._ids = {}
         missing = [pair for pair in pairs if pair not in self._ids]
-        dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
         for first in range(0, len(missing), _PAGE):
             page = missing[first : first + _PAGE]
-            connection.execute(
-                dialect.insert(term).on_conflict_do_nothing(),
-                [{"path": path, "value": value} for path, value in page],
-            )
-            for row in connection.execute(_IDS, {"pairs": page}):
-                self._ids[row.path, row.value] = row.id
+            self._learn(connection, page)
+            new = [pair for pair in page if pair not in self._ids]
+            if new:
+                _ADD_TERMS.run(
+                    connection, [{"path": path, "value": value} for path, value in new]
+                )
+                self._learn(connection, new)
+
+    def _learn(self, connection: Connection, pairs: list[_Pair]) -> None:
+        for key, path, value in _IDS.rows(connection, {"pairs": pairs}):
+            self._ids[path, value] = key

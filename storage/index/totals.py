@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
-from storage.index.prepared import Prepared
+from storage.index.prepared import InsertNew, Prepared
 from storage.index.tables import instance, series, study, study_modality
 
 RELEASED = "released"
@@ -62,6 +61,7 @@ _GROW_SERIES: Final = Prepared(
         change=bindparam("last"),
     )
 )
+_ADD_MODALITIES: Final = InsertNew(study_modality)
 
 
 @dataclass(slots=True)
@@ -188,9 +188,7 @@ def _add_modalities(
         {"modality": modality, "study_fk": study_fk, "study_date": study_date}
         for modality in sorted(modalities - {""})
     ]
-    if rows:
-        dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-        connection.execute(dialect.insert(study_modality).on_conflict_do_nothing(), rows)
+    _ADD_MODALITIES.run(connection, rows)
 
 
 def recount(connection: Connection, study_fks: Iterable[int], at_us: int, change: int) -> None:
