@@ -1,12 +1,12 @@
 """Group commit: what has queued becomes durable and visible together.
 
-There is no timer: the queue fills while the commit before it runs, so one sender waits for
-nothing and many senders share one transaction.
+There is no timer and no thread of its own: who finds nobody committing commits whatever has
+queued; the others wait, and find theirs done when it is their turn. So one sender waits for
+nothing, and many senders share one transaction.
 """
 
-import queue
 import threading
-from concurrent.futures import Future
+from collections import deque
 from typing import Final
 
 from archive.log import get_logger
@@ -16,12 +16,33 @@ from storage.index.rows import Insertion, NewInstance
 from storage.objects.base import ObjectStore
 
 _LARGEST_BATCH: Final = 256
-_Entry = tuple[NewInstance, "Future[Insertion]"]
 logger = get_logger(__name__)
 
 
+class Pending:
+    """An instance whose object is written, and what becomes of it."""
+
+    __slots__ = ("error", "insertion", "new")
+
+    def __init__(self, new: NewInstance) -> None:
+        self.new = new
+        self.insertion: Insertion | None = None
+        self.error: Exception | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it was committed, or could not be."""
+        return self.insertion is not None or self.error is not None
+
+    def outcome(self) -> Insertion:
+        """Return what became of it, or raise why it could not be committed."""
+        if self.insertion is None:
+            raise self.error or RuntimeError("it is not committed yet")
+        return self.insertion
+
+
 class Committer:
-    """One thread that settles objects and inserts their rows, batch by batch.
+    """Settles objects and inserts their rows, batch by batch.
 
     Parameters
     ----------
@@ -34,67 +55,53 @@ class Committer:
     def __init__(self, objects: ObjectStore, inserter: InstanceInserter) -> None:
         self._objects = objects
         self._inserter = inserter
-        self._queue: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._queue: deque[Pending] = deque()
+        self._committing = threading.Lock()
 
-    def submit(self, new: NewInstance) -> "Future[Insertion]":
-        """Queue an instance whose object is written; the future ends after the commit."""
-        # The thread starts with the first instance: workers are forked from idle processes.
-        if self._thread is None:
-            self._start()
-        future: Future[Insertion] = Future()
-        self._queue.put((new, future))
-        return future
+    def submit(self, new: NewInstance) -> Pending:
+        """Queue an instance whose object is written: none that comes later is before it."""
+        pending = Pending(new)
+        self._queue.append(pending)
+        return pending
+
+    def result(self, pending: Pending) -> Insertion:
+        """Return what became of an instance, once it is durable and visible.
+
+        Raises
+        ------
+        StorageError
+            If it, and all that were to be committed with it, could not be.
+        """
+        while not pending.is_settled:
+            with self._committing:
+                if not pending.is_settled:
+                    self._commit(self._drain())
+        return pending.outcome()
 
     def close(self) -> None:
-        """Commit what is queued, and end."""
-        with self._lock:
-            thread, self._thread = self._thread, None
-        if thread is not None:
-            self._queue.put(None)
-            thread.join()
+        """Wait for what is being committed."""
+        with self._committing:
+            pass
 
-    def _start(self) -> None:
-        with self._lock:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
-                self._thread.start()
+    def _drain(self) -> list[Pending]:
+        count = min(len(self._queue), _LARGEST_BATCH)
+        return [self._queue.popleft() for _ in range(count)]
 
-    def _run(self) -> None:
-        while (entry := self._queue.get()) is not None:
-            batch, ended = self._drain(entry)
-            self._commit(batch)
-            if ended:
-                return
-
-    def _drain(self, first: _Entry) -> tuple[list[_Entry], bool]:
-        batch = [first]
-        while len(batch) < _LARGEST_BATCH:
-            try:
-                entry = self._queue.get_nowait()
-            except queue.Empty:
-                break
-            if entry is None:
-                return batch, True
-            batch.append(entry)
-        return batch, False
-
-    def _commit(self, batch: list[_Entry]) -> None:
-        keys = [new.instance.object_key for new, _ in batch]
+    def _commit(self, batch: list[Pending]) -> None:
+        keys = [pending.new.instance.object_key for pending in batch]
         try:
             self._objects.settle(keys)
-            insertions = self._inserter.insert([new for new, _ in batch])
+            insertions = self._inserter.insert([pending.new for pending in batch])
         except Exception as error:
             logger.warning("commit.failed", extra={"instances": len(batch)}, exc_info=error)
             self._remove(keys)
-            for _, future in batch:
-                future.set_exception(error)
+            for pending in batch:
+                pending.error = error
             return
         self._remove([k for k, done in zip(keys, insertions, strict=True) if not done.keep])
         self._objects.forget(keys)
-        for (_, future), insertion in zip(batch, insertions, strict=True):
-            future.set_result(insertion)
+        for pending, insertion in zip(batch, insertions, strict=True):
+            pending.insertion = insertion
 
     def _remove(self, keys: list[str]) -> None:
         for key in keys:
@@ -103,4 +110,5 @@ class Committer:
             except StorageError as error:
                 # It stays as a stray that the next sweep or `verify` finds.
                 logger.warning("object.not-removed", extra={"key": key}, exc_info=error)
-        self._objects.forget(keys)
+        if keys:
+            self._objects.forget(keys)

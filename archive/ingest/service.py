@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Iterator
-from concurrent.futures import Future
 from dataclasses import dataclass
 
 from archive.auth.principal import Principal, Right
@@ -99,7 +98,7 @@ class IngestService:
             with _concerning(parsed.sop_class_uid, parsed.sop_instance_uid):
                 _require_study(incoming, parsed)
                 with storage_translated():
-                    insertion = self._keep(incoming, parsed).result()
+                    insertion = self._keep(incoming, parsed)
                 outcome = _outcome(incoming, parsed, remarks, insertion)
         finally:
             if not isinstance(incoming.body, Buffer):
@@ -122,7 +121,7 @@ class IngestService:
         """Finish what was taken in."""
         self._committer.close()
 
-    def _keep(self, incoming: Incoming, parsed: ParsedInstance) -> "Future[Insertion]":
+    def _keep(self, incoming: Incoming, parsed: ParsedInstance) -> Insertion:
         body = incoming.body
         size = len(body) if isinstance(body, Buffer) else body.size_bytes
         digest = digest_of(body, parsed.dataset_offset)
@@ -147,12 +146,12 @@ class IngestService:
             ),
         )
         self._objects.put(key, body)
-        if incoming.turn is None:
-            return self._committer.submit(new)
-        incoming.turn.wait()
+        if incoming.turn is not None:
+            incoming.turn.wait()
         pending = self._committer.submit(new)
-        incoming.turn.end()
-        return pending
+        if incoming.turn is not None:
+            incoming.turn.end()
+        return self._committer.result(pending)
 
 
 def _require_write(principal: Principal) -> None:

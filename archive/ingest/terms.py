@@ -48,11 +48,11 @@ def _terms(attributes: Attributes, before: Attributes, known: Terms) -> Terms:
     terms: dict[str, tuple[_Pair, ...]] = {}
     left = _MOST_PAIRS
     for tag, element in attributes.items():
-        if "Value" not in element or (tag in COLUMN_TAGS and element["vr"] != "PN"):
-            continue
         same = before.get(tag)
         if same is element or same == element:
             pairs = known.get(tag, ())
+        elif "Value" not in element or (tag in COLUMN_TAGS and element["vr"] != "PN"):
+            continue
         else:
             pairs = tuple(dict.fromkeys(_pairs(tag, element, 0)))
         if len(pairs) > left:

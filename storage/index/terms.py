@@ -121,12 +121,21 @@ class _Known:
             found = _by_path(pair for of_tag in terms.values() for pair in of_tag)
             yield from ((path, found.get(path, set())) for path in self.values | found)
             return
-        for tag in terms.keys() | self.last.keys():
-            mine, before = terms.get(tag, ()), self.last.get(tag, ())
+        last = self.last
+        for tag, mine in terms.items():
+            before = last.get(tag, ())
             if mine is not before and mine != before:
-                found = _by_path(mine)
-                paths = found.keys() | _by_path(before).keys()
-                yield from ((path, found.get(path, set())) for path in paths)
+                yield from _of_either(mine, before)
+        for tag in last.keys() - terms.keys():
+            yield from _of_either((), last[tag])
+
+
+def _of_either(
+    mine: Sequence[_Pair], before: Sequence[_Pair]
+) -> Iterator[tuple[str, set[str]]]:
+    found = _by_path(mine)
+    for path in found.keys() | {path for path, _ in before}:
+        yield path, found.get(path, set())
 
 
 class TermWriter:

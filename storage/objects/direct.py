@@ -10,7 +10,6 @@ import errno
 import mmap
 import os
 import threading
-from pathlib import Path
 from typing import Final
 
 from storage.objects.base import Buffer
@@ -33,7 +32,7 @@ class NewFiles:
         self._lock = threading.Lock()
         self._free: list[mmap.mmap] = []
 
-    def write(self, path: Path, body: Buffer) -> int:
+    def write(self, path: str, body: Buffer) -> int:
         """Write all of ``body`` into a new file; return its descriptor, which is not synced.
 
         Raises
@@ -50,7 +49,7 @@ class NewFiles:
                 self._direct = False
         return self._write(path, body, 0)
 
-    def _write(self, path: Path, body: Buffer, flag: int) -> int:
+    def _write(self, path: str, body: Buffer, flag: int) -> int:
         descriptor = os.open(path, _NEW | flag, 0o640)
         try:
             if flag:
@@ -59,7 +58,7 @@ class NewFiles:
                 write_all(descriptor, body)
         except BaseException:
             os.close(descriptor)
-            path.unlink(missing_ok=True)
+            os.unlink(path)  # noqa: PTH108
             raise
         return descriptor
 

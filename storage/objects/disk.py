@@ -59,7 +59,7 @@ def _translated(what: str) -> Iterator[None]:
         raise kind(f"{what}: {error.strerror}") from error
 
 
-def _sync_folder(folder: Path) -> None:
+def _sync_folder(folder: str) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -104,7 +104,7 @@ class DiskSpool:
             self._path.unlink(missing_ok=True)
             self._close()
 
-    def keep_as(self, path: Path) -> None:
+    def keep_as(self, path: str) -> None:
         """Make it the file ``path``, durable but for the folder's entry."""
         if self._path is None:
             raise ValueError("this spool was kept or discarded before")
@@ -163,11 +163,12 @@ class DiskStore:
 
     def __init__(self, root: Path, *, keep_free_bytes: int = 0) -> None:
         self._root = root
+        self._prefix = f"{root}/"
         self._keep_free_bytes = keep_free_bytes
         self._lock = threading.Lock()
         self._own_journal: _Journal | None = None
         self._new_files = NewFiles()
-        self._durable_folders: set[Path] = set()
+        self._durable_folders: set[str] = set()
         self._room_checked_at = float("-inf")
         self._room = True
         (root / _INCOMING).mkdir(parents=True, exist_ok=True)
@@ -187,29 +188,33 @@ class DiskStore:
         The folder's entry is made durable by `settle`, once for all objects of a folder.
         """
         self._require_room()
-        path = self._root / key
+        path = self._path(key)
         self._journal().add(key)
         with _translated(key):
             try:
                 self._write(path, body)
             except FileNotFoundError:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120
                 self._write(path, body)
 
-    def _write(self, path: Path, body: Buffer | Spool) -> None:
+    def _path(self, key: str) -> str:
+        # Of the many, not a `Path`: making one and its parents takes as long as the writing.
+        return f"{self._prefix}{key}"
+
+    def _write(self, path: str, body: Buffer | Spool) -> None:
         if isinstance(body, DiskSpool):
             body.keep_as(path)
             return
         if not isinstance(body, bytes | bytearray | memoryview):
             raise TypeError("a spool of another store cannot be kept here")
         # Of this process alone: another may write the same record at the same time.
-        part = path.with_name(f"{path.name}.{self._journal().name[:8]}{_PART}")
+        part = f"{path}.{self._journal().name[:8]}{_PART}"
         descriptor = self._new_files.write(part, body)
         try:
             os.fsync(descriptor)
-            part.rename(path)
+            os.rename(part, path)  # noqa: PTH104
         except BaseException:
-            part.unlink(missing_ok=True)
+            os.unlink(part)  # noqa: PTH108
             raise
         finally:
             os.close(descriptor)
@@ -217,19 +222,19 @@ class DiskStore:
     def settle(self, keys: list[str]) -> None:
         """Make the names of objects just put durable, together: one sync a folder."""
         with _translated("folder"):
-            for folder in sorted({(self._root / key).parent for key in keys}):
-                _sync_folder(folder)
+            for folder in sorted({key.rpartition("/")[0] for key in keys}):
+                _sync_folder(self._path(folder))
                 self._settle_ancestors(folder)
 
-    def _settle_ancestors(self, folder: Path) -> None:
+    def _settle_ancestors(self, folder: str) -> None:
         # Another process may have made a parent and not yet synced it: each process syncs the
         # ancestors of a folder once before it vouches for anything inside.
         if folder in self._durable_folders:
             return
-        for ancestor in folder.parents:
-            _sync_folder(ancestor)
-            if ancestor == self._root:
-                break
+        ancestor = folder
+        while ancestor:
+            ancestor = ancestor.rpartition("/")[0]
+            _sync_folder(self._path(ancestor))
         with self._lock:
             if len(self._durable_folders) > 100_000:
                 self._durable_folders.clear()
@@ -249,7 +254,7 @@ class DiskStore:
     def read(self, key: str, offset: int, length: int) -> bytes:
         """Return up to ``length`` bytes from ``offset``; raises ObjectMissingError."""
         with _translated(key):
-            descriptor = os.open(self._root / key, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(self._path(key), os.O_RDONLY | os.O_CLOEXEC)
             try:
                 return os.pread(descriptor, length, offset)
             finally:
@@ -268,7 +273,7 @@ class DiskStore:
             If it ends before ``length`` bytes are read.
         """
         with _translated(key):
-            descriptor = os.open(self._root / key, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(self._path(key), os.O_RDONLY | os.O_CLOEXEC)
             try:
                 while length > 0:
                     chunk = os.pread(descriptor, min(length, chunk_bytes), offset)
