@@ -5,6 +5,7 @@ import copy
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -82,6 +83,7 @@ class IndexEngine:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         open_engine = self._sqlite if self.is_sqlite else self._postgresql
         self._engine = open_engine(pool_size)
+        self._idle_writers: deque[Connection] = deque()
         self._stop: Stop | None = None
 
     def stoppable(self, stop: Stop) -> "IndexEngine":
@@ -132,10 +134,30 @@ class IndexEngine:
         IndexUnavailableError
             If the database does not answer.
         """
-        with self._translated(), self._engine.connect() as connection:
+        with self._translated(), self._writer() as connection, connection.begin():
+            yield connection
+
+    @contextlib.contextmanager
+    def _writer(self) -> Iterator[Connection]:
+        """Lend the connection that writes: SQLite has one writer, and so does each process.
+
+        To take one from the pool and give it back costs as much as a short transaction. A
+        server's may have been closed meanwhile; only the pool asks.
+        """
+        try:
+            connection = self._idle_writers.popleft()
+        except IndexError:
+            connection = self._engine.connect()
             connection.execution_options(**{_WRITING: True})
-            with connection.begin():
-                yield connection
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        if self.is_sqlite and not self._idle_writers:
+            self._idle_writers.append(connection)
+        else:
+            connection.close()
 
     def checkpoint(self) -> None:
         """Fold SQLite's write-ahead log into the database; nothing on PostgreSQL."""
@@ -145,6 +167,8 @@ class IndexEngine:
 
     def close(self) -> None:
         """Close every connection."""
+        while self._idle_writers:
+            self._idle_writers.popleft().close()
         self._engine.dispose()
 
     def _interruptible(self, connection: Connection) -> contextlib.AbstractContextManager[None]:
