@@ -54,11 +54,10 @@ def configure_logging(level: str) -> None:
 
     Warnings, and exceptions that nobody caught, in any thread, become lines too.
     """
-    # No line says which thread, task or line of code it came from: to find that out costs more
-    # than the rest of the record.
+    # No line says which thread or line of code it came from: to find that out costs more than
+    # the rest of the record.
     logging.logThreads = logging.logMultiprocessing = False
-    logging.logAsyncioTasks = False
-    logging._srcfile = None  # type: ignore[attr-defined]  # noqa: SLF001 - as its manual says
+    logging._srcfile = None  # noqa: SLF001 - as its manual says
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
