@@ -1,7 +1,5 @@
 """The Store Instances Response Module (PS3.18 Annex I), and the status that goes with it."""
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
@@ -38,19 +36,18 @@ class Results:
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     failures: dict[int, Exception] = field(default_factory=dict)
 
-    @contextlib.contextmanager
-    def noting(self, position: int) -> Iterator[None]:
-        """Note whatever fails inside the block as the fate of the instance at ``position``."""
-        try:
-            yield
-        except ArchiveError as error:
+    def note(self, position: int, became: Outcome | Exception) -> None:
+        """Note what became of the instance at ``position``."""
+        if isinstance(became, Outcome):
+            self.outcomes[position] = became
+            return
+        self.failures[position] = became
+        if isinstance(became, ArchiveError):
             logger.warning(
-                "instance.refused", extra={"reason": str(error), "part": position + 1}
+                "instance.refused", extra={"reason": str(became), "part": position + 1}
             )
-            self.failures[position] = error
-        except Exception as error:
-            logger.exception("instance.failed", extra={"part": position + 1})
-            self.failures[position] = error
+        else:
+            logger.error("instance.failed", extra={"part": position + 1}, exc_info=became)
 
     def status(self) -> HTTPStatus:
         """Return the status (PS3.18 Table 10.5.3-1)."""

@@ -1,12 +1,12 @@
 """STOW-RS: the store transaction (PS3.18 §10.5)."""
 
 from collections.abc import AsyncIterator
-from functools import partial
 from http import HTTPStatus
 from typing import Final
 
 import anyio
 import anyio.to_thread
+from anyio.abc import TaskGroup
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -19,7 +19,7 @@ from archive.errors import (
     UnsupportedMediaTypeError,
 )
 from archive.identity import StudyRef
-from archive.ingest.incoming import Incoming, Turn
+from archive.ingest.incoming import Incoming
 from dicomweb.accept import MediaType, parse_media_type
 from dicomweb.context import archive_of, principal_of, resource_of, source_of
 from dicomweb.multipart import Event, PartBegin
@@ -29,7 +29,8 @@ from dicomweb.store_response import Results, malformed_response, store_response
 from dicomweb.stow_body import ENCODINGS, Received, content_codings, iter_events, iter_parts
 from dicomweb.stow_metadata import METADATA_TYPES, store_metadata
 
-_PARTS_AT_ONCE: Final = 8
+_PARTS_AT_ONCE: Final = 16
+_BYTES_AT_ONCE: Final = 8 << 20
 _SINGLE: Final = frozenset({DICOM, OCTETS, DICOM_JSON, "application/dicom+xml"})
 _RELATED: Final = frozenset({"", DICOM, OCTETS}) | METADATA_TYPES
 _TAKEN: Final = (DICOM, DICOM_JSON, "application/dicom+xml")
@@ -115,47 +116,86 @@ async def _chained(first: Event | None, rest: AsyncIterator[Event]) -> AsyncIter
 
 
 async def _store_all(request: Request, events: AsyncIterator[Event], results: Results) -> int:
-    """Store each part while the next is received; a slow disk slows the sender."""
-    limiter = anyio.Semaphore(_PARTS_AT_ONCE)
-    position = 0
-    turn: Turn | None = None
+    """Store what has come while more is received; a slow disk slows the sender."""
     broken: ArchiveError | ClientDisconnect | None = None
     async with anyio.create_task_group() as tasks:
+        storing = _Storing(request, results, tasks)
         try:
             async for part in iter_parts(request, events):
-                await limiter.acquire()
-                turn = Turn(turn)
-                tasks.start_soon(_store_one, request, part, results, position, turn, limiter)
-                position += 1
+                await storing.add(part)
         except (ArchiveError, ClientDisconnect) as error:
             # The parts before it are whole: they are stored. Raised in here it would come
             # out as a group, which nobody takes for a client that went away.
             broken = error
     if broken is not None:
         raise broken
-    return position
+    return storing.count
 
 
-async def _store_one(
-    request: Request,
-    part: Received,
-    results: Results,
-    position: int,
-    turn: Turn,
-    limiter: anyio.Semaphore,
-) -> None:
-    try:
-        with results.noting(position):
+class _Storing:
+    """Stores parts in the order they came: all that have come while those before were stored.
+
+    So an instance waits for nothing, and many share a transaction.
+
+    Parameters
+    ----------
+    tasks
+        Where the storing goes on beside the receiving.
+    """
+
+    def __init__(self, request: Request, results: Results, tasks: TaskGroup) -> None:
+        self.count = 0
+        self._request = request
+        self._results = results
+        self._tasks = tasks
+        self._waiting: list[tuple[int, Received, Incoming]] = []
+        self._room = anyio.Event()
+        self._runs = False
+
+    async def add(self, part: Received) -> None:
+        """Take a part that is whole; wait while too many do."""
+        position, self.count = self.count, self.count + 1
+        try:
             incoming = Incoming(
                 await part.finish(),
-                source_of(request),
-                study_instance_uid=results.study_instance_uid,
-                turn=turn,
+                source_of(self._request),
+                study_instance_uid=self._results.study_instance_uid,
             )
-            results.outcomes[position] = await anyio.to_thread.run_sync(
-                partial(archive_of(request).ingest.store, principal_of(request), incoming)
-            )
-    finally:
-        turn.end()
-        part.discard()
-        limiter.release()
+        except ArchiveError as error:
+            part.discard()
+            self._results.note(position, error)
+            return
+        self._waiting.append((position, part, incoming))
+        if not self._runs:
+            self._runs = True
+            self._tasks.start_soon(self._run)
+        while self._is_full:
+            self._room = anyio.Event()
+            await self._room.wait()
+
+    @property
+    def _is_full(self) -> bool:
+        bodies = (incoming.body for _, _, incoming in self._waiting)
+        in_memory = sum(len(body) for body in bodies if isinstance(body, memoryview))
+        return len(self._waiting) >= _PARTS_AT_ONCE or in_memory > _BYTES_AT_ONCE
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                self._room.set()
+                await anyio.to_thread.run_sync(self._store, batch)
+        finally:
+            self._runs = False
+            for _, part, _ in self._waiting:
+                part.discard()
+
+    def _store(self, batch: list[tuple[int, Received, Incoming]]) -> None:
+        ingest, principal = archive_of(self._request).ingest, principal_of(self._request)
+        try:
+            became = ingest.store_all(principal, [incoming for _, _, incoming in batch])
+            for (position, _, _), one in zip(batch, became, strict=True):
+                self._results.note(position, one)
+        finally:
+            for _, part, _ in batch:
+                part.discard()

@@ -61,7 +61,7 @@ class Received:
                 self.discard()
                 self._refusal = error
 
-    async def finish(self) -> bytearray | Spool:
+    async def finish(self) -> memoryview | Spool:
         """Return what was received; raises what it was refused for."""
         if self._refusal is not None:
             raise self._refusal

@@ -153,8 +153,11 @@ async def _store_all(
 async def _note(
     store: partial[Outcome], position: int, results: Results, limiter: anyio.CapacityLimiter
 ) -> None:
-    with results.noting(position):
-        results.outcomes[position] = await anyio.to_thread.run_sync(store, limiter=limiter)
+    try:
+        became: Outcome | Exception = await anyio.to_thread.run_sync(store, limiter=limiter)
+    except Exception as error:  # noqa: BLE001 - noted for whoever sent it
+        became = error
+    results.note(position, became)
 
 
 def _store(request: Request, metadata: Metadata, parts: BulkParts) -> Outcome:

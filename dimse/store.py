@@ -13,18 +13,17 @@ from archive.errors import (
     SOPClassNotSupportedError,
     StorageFullError,
 )
+from archive.ingest.buffers import BUFFERS, enlarged
 from archive.ingest.incoming import Incoming, Source, Spool
 from archive.ingest.outcome import Outcome
 from archive.log import get_logger
 from dimse import messages
-from dimse.buffers import Buffers, enlarged
 from dimse.header import HEADROOM, Announced, header_for
 from dimse.messages import Command
 from dimse.status import SUCCESS, UNEXPECTED, WARNINGS, offending_elements, statuses
 
 logger = get_logger(__name__)
 _SCRATCH = 256 * 1024
-_BUFFERS = Buffers()
 
 
 def announced(
@@ -98,7 +97,7 @@ class Reception:
         self._spool: Spool | None = None
         self._scratch = bytearray()
         self._odd: tuple[AttributeWarning, ...] = ()
-        self._buffer: mmap.mmap | None = _BUFFERS.take()
+        self._buffer: mmap.mmap | None = BUFFERS.take()
         # What is received of the object, once it has its header: in the middle of the buffer.
         self._start = self._size = HEADROOM
         if refusal is not None:
@@ -221,4 +220,4 @@ class Reception:
     def _free_buffer(self) -> None:
         buffer, self._buffer = self._buffer, None
         if buffer is not None:
-            _BUFFERS.give_back(buffer)
+            BUFFERS.give_back(buffer)

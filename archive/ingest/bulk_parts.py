@@ -59,7 +59,7 @@ class BulkParts:
         self._frames: dict[str, list[tuple[int, BulkPart]]] = {}
         self._parts: list[BulkPart] = []
         self._used: set[int] = set()
-        self._body: bytearray | Spool = bytearray()
+        self._body: memoryview | Spool = memoryview(b"")
 
     def add(self, part: BulkPart, content_id: str) -> None:
         """Note a part that has been received whole."""
@@ -107,7 +107,7 @@ class BulkParts:
         body = self._body
         for at in range(part.offset + start, part.offset + end, _CHUNK_BYTES):
             length = min(_CHUNK_BYTES, part.offset + end - at)
-            if isinstance(body, bytearray):
+            if isinstance(body, memoryview):
                 sink(bytes(body[at : at + length]))
             else:
                 sink(body.read(at, length))
@@ -115,7 +115,7 @@ class BulkParts:
     def view(self, part: BulkPart) -> memoryview:
         """Map a part for reading its headers; the caller releases it."""
         body = self._body
-        whole = memoryview(body) if isinstance(body, bytearray) else body.view()
+        whole = body if isinstance(body, memoryview) else body.view()
         return whole[part.offset : part.offset + part.length]
 
     def discard(self) -> None:

@@ -1,9 +1,11 @@
 """Bytes whose amount nobody knows yet: in memory while they are few, then in a spool."""
 
+import mmap
 from collections.abc import Callable
 from typing import Final
 
 from archive.errors import storage_translated
+from archive.ingest.buffers import BUFFERS, enlarged
 from storage.objects.base import Buffer, Spool
 
 IN_MEMORY_BYTES: Final = 8 * 1024 * 1024
@@ -21,7 +23,8 @@ class Growing:
 
     def __init__(self, new_spool: Callable[[], Spool]) -> None:
         self._new_spool = new_spool
-        self._memory = bytearray()
+        self._buffer: mmap.mmap | None = None
+        self._held = 0
         self._spool: Spool | None = None
         self.size_bytes = 0
 
@@ -32,33 +35,48 @@ class Growing:
 
     def gather(self, data: Buffer) -> bool:
         """Take ``data`` without blocking; tell whether it is time for `flush`."""
-        self._memory += data
+        buffer = self._buffer or BUFFERS.take()
+        end = self._held + len(data)
+        if end > len(buffer):
+            buffer = enlarged(buffer, end)
+        buffer[self._held : end] = data
+        self._buffer, self._held = buffer, end
         self.size_bytes += len(data)
-        limit = IN_MEMORY_BYTES if self._spool is None else _AT_ONCE_BYTES
-        return len(self._memory) > limit
+        return end > (IN_MEMORY_BYTES if self._spool is None else _AT_ONCE_BYTES)
 
     def flush(self) -> None:
         """Write to the spool what has gathered."""
         with storage_translated():
             if self._spool is None:
                 self._spool = self._new_spool()
-            self._spool.write(self._memory)
-        self._memory = bytearray()
+            with self._gathered() as gathered:
+                self._spool.write(gathered)
+        self._held = 0
 
     @property
     def in_spool(self) -> bool:
         """Whether `finish` has to write."""
         return self._spool is not None
 
-    def finish(self) -> bytearray | Spool:
-        """Return all of it; whoever takes a spool discards it."""
+    def finish(self) -> memoryview | Spool:
+        """Return all of it, good until `discard`; whoever takes a spool discards it."""
         if self._spool is None:
-            return self._memory
+            return self._gathered()
         self.flush()
+        self._free_buffer()
         return self._spool
 
     def discard(self) -> None:
         """Leave nothing of it behind."""
         if self._spool is not None:
             self._spool.discard()
-        self._memory = bytearray()
+        self._free_buffer()
+
+    def _gathered(self) -> memoryview:
+        return memoryview(b"" if self._buffer is None else self._buffer)[: self._held]
+
+    def _free_buffer(self) -> None:
+        buffer, self._buffer = self._buffer, None
+        self._held = 0
+        if buffer is not None:
+            BUFFERS.give_back(buffer)

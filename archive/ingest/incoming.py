@@ -1,19 +1,15 @@
 """One instance as received, before anything is decided about it."""
 
-import threading
 from dataclasses import dataclass
-from typing import Final
 
 from archive.dicom.instance import AttributeWarning
 from archive.errors import InvalidRequestError
 from storage.index.rows import Source
 from storage.objects.base import Buffer, Spool
 
-__all__ = ["Incoming", "Source", "Spool", "Turn", "collection_name"]
+__all__ = ["Incoming", "Source", "Spool", "collection_name"]
 
 DEFAULT_COLLECTION = "default"
-# Order is not worth a thread that waits for ever: beyond, an instance goes ahead of its turn.
-_LONGEST_WAIT_S: Final = 10.0
 
 
 def collection_name(value: str) -> str:
@@ -29,32 +25,6 @@ def collection_name(value: str) -> str:
             f"collection {value!r} is not a name: use 1 to 64 letters, digits, - and _"
         )
     return value
-
-
-class Turn:
-    """The place of an instance among those of one request, which are taken in side by side.
-
-    Where they disagree, or say that they are the same, the first of the request is the first.
-
-    Parameters
-    ----------
-    before
-        The turn that must have ended first.
-    """
-
-    def __init__(self, before: "Turn | None") -> None:
-        self._before = before
-        self._ended = threading.Event()
-
-    def wait(self) -> None:
-        """Wait for the turn before this one to end."""
-        if self._before is not None:
-            self._before._ended.wait(_LONGEST_WAIT_S)  # noqa: SLF001 - of its own class
-
-    def end(self) -> None:
-        """Let the next one go on; more than once does no harm."""
-        self._before = None
-        self._ended.set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +45,6 @@ class Incoming:
     coerced, discarded, in_doubt
         Attributes that were changed, left out or found odd when the object was put together
         from its metadata (PS3.18 §10.5.2).
-    turn
-        Its place among those of the request; None when it came alone.
     """
 
     body: Buffer | Spool
@@ -87,4 +55,3 @@ class Incoming:
     coerced: tuple[AttributeWarning, ...] = ()
     discarded: tuple[AttributeWarning, ...] = ()
     in_doubt: tuple[AttributeWarning, ...] = ()
-    turn: Turn | None = None

@@ -214,7 +214,7 @@ class _Reader:
         size, body = target.size_bytes, target.finish()
 
         def copy(sink: Sink, _frame: int | None) -> None:
-            if isinstance(body, bytearray):
+            if isinstance(body, memoryview):
                 sink(body)
                 return
             for at in range(0, size, _CHUNK_BYTES):

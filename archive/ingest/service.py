@@ -1,8 +1,9 @@
 """The one door by which every instance enters, whichever protocol brought it."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from archive.auth.principal import Principal, Right
 from archive.dicom.instance import AttributeWarning, ParsedInstance
@@ -16,7 +17,7 @@ from archive.errors import (
     storage_translated,
 )
 from archive.identity import InstanceRef
-from archive.ingest.committer import Committer
+from archive.ingest.committer import Committer, Pending
 from archive.ingest.extract import Arrival, digest_of, new_instance
 from archive.ingest.incoming import Incoming, Spool
 from archive.ingest.outcome import Disposition, Outcome, Remark
@@ -31,6 +32,7 @@ from storage.objects.base import ObjectStore
 from storage.objects.keys import instance_key, new_token
 
 logger = get_logger(__name__)
+Kept = TypeVar("Kept")
 _DISPOSITIONS = {
     "stored": Disposition.STORED,
     "duplicate": Disposition.DUPLICATE,
@@ -44,6 +46,16 @@ class _Remarks:
 
     pretence: str
     attributes: tuple[AttributeWarning, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """An instance whose bytes are written."""
+
+    incoming: Incoming
+    parsed: ParsedInstance
+    remarks: _Remarks
+    pending: Pending
 
 
 class IngestService:
@@ -92,17 +104,47 @@ class IngestService:
         ForbiddenError, StorageFullError, BusyError, UnavailableError
             If it was not taken in.
         """
+        (outcome,) = self.store_all(principal, [incoming])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def store_all(
+        self, principal: Principal, arrivals: Iterable[Incoming]
+    ) -> list[Outcome | Exception]:
+        """Take instances in, as `store` does each, in one transaction.
+
+        Where they disagree, or say that they are the same, the first is the first.
+
+        Returns
+        -------
+        list
+            What became of each, in their order: what `store` would return or raise.
+        """
+        became = [_attempted(self._take_in, principal, incoming) for incoming in arrivals]
+        return [
+            one if isinstance(one, Exception) else _attempted(self._finish, principal, one)
+            for one in became
+        ]
+
+    def _take_in(self, principal: Principal, incoming: Incoming) -> _Taken:
         try:
             _require_write(principal)
             parsed, remarks = _parse(incoming)
             with _concerning(parsed.sop_class_uid, parsed.sop_instance_uid):
                 _require_study(incoming, parsed)
                 with storage_translated():
-                    insertion = self._keep(incoming, parsed)
-                outcome = _outcome(incoming, parsed, remarks, insertion)
+                    return _Taken(incoming, parsed, remarks, self._keep(incoming, parsed))
         finally:
             if not isinstance(incoming.body, Buffer):
                 incoming.body.discard()
+
+    def _finish(self, principal: Principal, taken: _Taken) -> Outcome:
+        incoming, parsed = taken.incoming, taken.parsed
+        with _concerning(parsed.sop_class_uid, parsed.sop_instance_uid):
+            with storage_translated():
+                insertion = self._committer.result(taken.pending)
+            outcome = _outcome(incoming, parsed, taken.remarks, insertion)
         INSTANCES_STORED.labels(incoming.source.protocol, outcome.disposition).inc()
         logger.info(
             "instance.stored",
@@ -121,7 +163,7 @@ class IngestService:
         """Finish what was taken in."""
         self._committer.close()
 
-    def _keep(self, incoming: Incoming, parsed: ParsedInstance) -> Insertion:
+    def _keep(self, incoming: Incoming, parsed: ParsedInstance) -> Pending:
         body = incoming.body
         size = len(body) if isinstance(body, Buffer) else body.size_bytes
         digest = digest_of(body, parsed.dataset_offset)
@@ -146,12 +188,15 @@ class IngestService:
             ),
         )
         self._objects.put(key, body)
-        if incoming.turn is not None:
-            incoming.turn.wait()
-        pending = self._committer.submit(new)
-        if incoming.turn is not None:
-            incoming.turn.end()
-        return self._committer.result(pending)
+        return self._committer.submit(new)
+
+
+def _attempted(step: Callable[..., Kept], *arguments: object) -> Kept | Exception:
+    """Return what ``step`` returns, or raises."""
+    try:
+        return step(*arguments)
+    except Exception as error:  # noqa: BLE001 - told to whoever sent it
+        return error
 
 
 def _require_write(principal: Principal) -> None:

@@ -39,6 +39,10 @@ class Buffers:
                 self._kept_bytes += len(buffer)
 
 
+# Of this process: instances come in by several doors.
+BUFFERS: Final = Buffers()
+
+
 def enlarged(buffer: mmap.mmap, needed: int) -> mmap.mmap:
     """Return a buffer of at least ``needed`` bytes with the same content: this, or another."""
     capacity = max(needed, 2 * len(buffer))
