@@ -4,7 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, Table, bindparam, insert, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Table,
+    TableClause,
+    bindparam,
+    insert,
+    select,
+    true,
+    update,
+)
 
 from storage.index import clock
 from storage.index.prepared import Prepared
@@ -64,7 +74,7 @@ def append(connection: Connection, first: int, changes: Sequence[Change], at_us:
         _APPEND.run(connection, rows)
 
 
-def in_scope(table: Table, scope: Scope) -> ColumnElement[bool]:
+def in_scope(table: Table | TableClause, scope: Scope) -> ColumnElement[bool]:
     """Return the condition that a row of ``table`` may be seen."""
     condition: ColumnElement[bool] = true()
     if scope.collections is not None:

@@ -28,6 +28,7 @@ from storage.index.predicates import (
     Empty,
     Like,
     Listed,
+    NotAfter,
     Nothing,
     OneOf,
     Predicate,
@@ -36,7 +37,7 @@ from storage.index.predicates import (
     table_of,
 )
 from storage.index.slots import below, name_of, prefix_of
-from storage.index.tables import metadata, study, study_modality
+from storage.index.tables import metadata, series, study, study_modality
 from storage.index.term_conditions import series_has, series_lacks
 
 _trigrams = table("study_text", column("rowid"), *(column(name) for name in TRIGRAM_COLUMNS))
@@ -80,12 +81,22 @@ class Conditions:
     def single_modality(self) -> ColumnElement[bool] | None:
         """Return that a row of ``study_modality`` has the modality, if only one is asked."""
         found = list(self._of(_MODALITY))
-        if len(found) != 1:
-            return None
-        name, predicate = found[0]
+        return self._only(found[0]) if len(found) == 1 else None
+
+    def modality_of_series(self) -> ColumnElement[bool] | None:
+        """Return the same where series are asked for by modality, on SQLite."""
+        found = [
+            named
+            for named in self._named
+            if isinstance(named[1], OneOf) and named[1].column == "series.modality"
+        ]
+        return self._only(found[0]) if len(found) == 1 and self._is_sqlite else None
+
+    def _only(self, named: _Named) -> ColumnElement[bool] | None:
+        name, predicate = named
         if not isinstance(predicate, OneOf) or len(predicate.values) != 1:
             return None
-        return self._condition(name, predicate)
+        return study_modality.c.modality.in_(bindparam(name, expanding=True))
 
     def dates_of_modality(self) -> list[ColumnElement[bool]]:
         """Return the study's date ranges as conditions on the table of modalities."""
@@ -103,7 +114,7 @@ class Conditions:
     ) -> ColumnElement[bool]:
         match predicate:
             case OneOf():
-                return _one_of(name, predicate)
+                return self._one_of(name, predicate)
             case Like():
                 return self._like(name, predicate)
             case Between():
@@ -120,8 +131,16 @@ class Conditions:
                 return or_(*(self._condition(*part) for part in _parts(name, predicate)))
             case Listed():
                 return self._listed(name, predicate)
+            case NotAfter():
+                return _column(predicate.column) <= bindparam(name)
             case Nothing():
                 return false()
+
+    def _one_of(self, name: str, predicate: OneOf) -> ColumnElement[bool]:
+        if self._is_sqlite and predicate.column == "series.modality":
+            # Its index lists a tenth of all series, in an order that nobody asked for.
+            return series.c.modality.concat("").in_(bindparam(name, expanding=True))
+        return _one_of(name, predicate)
 
     # -- text ------------------------------------------------------------------------------
 

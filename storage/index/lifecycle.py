@@ -49,8 +49,9 @@ class InstanceLifecycle:
         """Take the visible instances of ``target`` out of sight; return how many."""
         with self._engine.write() as connection:
             rows = _affected(connection, scope, target, RELEASED)
-            _change_state(connection, rows, act, kind="deleted", state=DELETED)
+            change = _change_state(connection, rows, act, kind="deleted", state=DELETED)
             self._describe_again(connection, rows)
+            _recount(connection, rows, act, change)
         return len(rows)
 
     def restore(self, scope: Scope, target: Target, act: Act) -> int:
@@ -69,8 +70,9 @@ class InstanceLifecycle:
                 for row in _affected(connection, scope, target, DELETED)
             }
             rows = [row for key, row in latest.items() if key not in visible]
-            _change_state(connection, rows, act, kind="restored", state=RELEASED)
+            change = _change_state(connection, rows, act, kind="restored", state=RELEASED)
             self._describe_again(connection, rows)
+            _recount(connection, rows, act, change)
         return len(rows)
 
     def _describe_again(self, connection: Connection, rows: Sequence[Row[Any]]) -> None:
@@ -201,9 +203,10 @@ def _feed_line(row: Row[Any], kind: str, act: Act) -> Change:
 
 def _change_state(
     connection: Connection, rows: Sequence[Row[Any]], act: Act, *, kind: str, state: str
-) -> None:
+) -> int:
+    """Change it for all of ``rows``; return the last change."""
     if not rows:
-        return
+        return 0
     first = changes.reserve(connection, len(rows))
     connection.execute(
         update(instance)
@@ -218,5 +221,10 @@ def _change_state(
     )
     feed = [_feed_line(row, kind, act) for row in rows]
     changes.append(connection, first, feed, act.at_us)
-    studies = {row.study_fk for row in rows}
-    recount(connection, studies, act.at_us, first + len(rows) - 1)
+    return first + len(rows) - 1
+
+
+def _recount(connection: Connection, rows: Sequence[Row[Any]], act: Act, change: int) -> None:
+    """Count again, when series are described anew: their modalities are the study's."""
+    if rows:
+        recount(connection, {row.study_fk for row in rows}, act.at_us, change)

@@ -9,7 +9,17 @@ PostgreSQL's planner decides this by itself.
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, bindparam, func, or_, select, type_coerce, union_all
+from sqlalchemy import (
+    Connection,
+    Select,
+    bindparam,
+    func,
+    literal_column,
+    or_,
+    select,
+    type_coerce,
+    union_all,
+)
 from sqlalchemy.types import Integer
 
 from storage.index.conditions import Conditions, listing
@@ -22,8 +32,8 @@ from storage.index.tables import study
 # As many are sorted at once, without asking further.
 _FEW: Final = 300
 _SAMPLE: Final = 1000
-# What finding, fetching and sorting a study costs, as against passing it by in an index.
-_WEIGHT: Final = 6
+# What finding, fetching and sorting a study costs, as against passing it by: 3 us, 170 ns.
+_WEIGHT: Final = 18
 # Trigrams are of three characters.
 _SHORTEST: Final = 3
 _MODALITY: Final = "study_modality.modality"
@@ -98,7 +108,7 @@ def _count_in_sample(listed: Listed) -> Select[Any]:
     is_match = or_(*conditions.of("study"), *conditions.modalities())
     newest = (
         select(type_coerce(is_match, Integer).label("hit"))
-        .select_from(study)
+        .where(study.c.number_of_instances > literal_column("0"))
         .order_by(study.c.study_date.desc(), study.c.id.desc())
         .limit(bindparam("sample", type_=Integer))
         .subquery()

@@ -104,6 +104,14 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
+class NotAfter:
+    """The column's text is this or comes before it; an empty one does."""
+
+    column: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
 class Nothing:
     """No row meets this."""
 
@@ -118,6 +126,7 @@ Predicate = (
     | SeriesLacks
     | AnyOf
     | Listed
+    | NotAfter
     | Nothing
 )
 

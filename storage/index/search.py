@@ -32,6 +32,7 @@ from storage.index.planning import planned
 from storage.index.predicates import Nothing, Predicate
 from storage.index.prepared import Prepared, PreparedCache
 from storage.index.scope import Scope
+from storage.index.skipping import skipped
 from storage.index.slots import Values, taken_apart
 from storage.index.tables import (
     instance,
@@ -158,7 +159,9 @@ def _keys(connection: Connection, scope: Scope, query: IndexQuery) -> list[int]:
     if Nothing() in query.predicates:
         return []
     is_sqlite = connection.dialect.name == "sqlite"
-    predicates = planned(connection, query.predicates, _wanted(query))
+    predicates, offset = planned(connection, query.predicates, _wanted(query)), query.offset
+    if query.level is SearchLevel.STUDY and not query.order:
+        predicates, offset = skipped(connection, scope, predicates, offset)
     shapes, values = taken_apart(predicates, is_sqlite=is_sqlite)
     shape = (is_sqlite, query.level, scope, query.order, shapes)
     statement = _statements.of(
@@ -171,7 +174,7 @@ def _keys(connection: Connection, scope: Scope, query: IndexQuery) -> list[int]:
     )
     every = -1 if is_sqlite else None
     values["limit"] = every if query.limit is None else query.limit
-    values["offset"] = query.offset
+    values["offset"] = offset
     return [row[0] for row in statement.rows(connection, values)]
 
 
@@ -277,7 +280,7 @@ def series_statement(
     scope: Scope, conditions: Conditions, *columns: ColumnElement[Any]
 ) -> Select[Any]:
     """Select ``columns`` of the series that may be seen and meet every condition, in order."""
-    return (
+    statement = (
         select(*columns)
         .join(study, study.c.id == series.c.study_fk)
         .where(
@@ -289,8 +292,16 @@ def series_statement(
             *_patient_of_study(conditions),
             *_instance_of_series(scope, conditions),
         )
-        .order_by(*_newest(conditions), series.c.series_number, series.c.id)
     )
+    newest = _newest(conditions)
+    modality = None if conditions.sorts else conditions.modality_of_series()
+    if modality is not None:
+        # Studies that have some, in the order of answers: the others are not looked at.
+        statement = statement.join(
+            study_modality, study_modality.c.study_fk == study.c.id
+        ).where(modality)
+        newest = [study_modality.c.study_date.desc(), study_modality.c.study_fk.desc()]
+    return statement.order_by(*newest, series.c.series_number, series.c.id)
 
 
 def _instance_keys(scope: Scope, conditions: Conditions) -> Select[Any]:
@@ -304,7 +315,8 @@ def instance_statement(
     return (
         select(*columns)
         .join(series, series.c.id == instance.c.series_fk)
-        .join(study, study.c.id == instance.c.study_fk)
+        # By way of the series: of a study's instances only those of the series are looked at.
+        .join(study, study.c.id == series.c.study_fk)
         .where(
             _visible_study(scope),
             _visible_series(scope),

@@ -15,6 +15,7 @@ from storage.index.predicates import (
     Empty,
     Like,
     Listed,
+    NotAfter,
     Nothing,
     OneOf,
     Predicate,
@@ -48,7 +49,7 @@ def taken_apart(
     return shapes, values
 
 
-def _shape(  # noqa: PLR0911 - a table
+def _shape(  # noqa: C901, PLR0911 - a table
     predicate: Predicate, name: str, values: Values, is_sqlite: bool
 ) -> Hashable:
     match predicate:
@@ -62,6 +63,9 @@ def _shape(  # noqa: PLR0911 - a table
             return Between, column, _bounds((low, high), name, values)
         case BetweenMoments():
             return _moments(predicate, name, values)
+        case NotAfter(column, value):
+            values[name] = value
+            return NotAfter, column
         case Empty(column):
             return Empty, column
         case SeriesHas():

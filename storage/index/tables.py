@@ -124,7 +124,7 @@ study = Table(
     Index(None, "patient_id"),
     Index(None, "patient_name_key"),
     Index(None, "accession_number"),
-    Index("ix_study_study_date_id", text("study_date DESC"), text("id DESC")),
+    # The index in the order of answers is another on each database: see the migrations.
     Index(None, "study_description_key"),
     Index(None, "updated_at"),
 )

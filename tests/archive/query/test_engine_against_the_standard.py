@@ -196,7 +196,7 @@ def test_a_study_list_reads_an_index_in_the_order_of_the_answer(tmp_path):
     migrate(engine)
     try:
         newest = plan(engine)
-        assert "ix_study_study_date_id" in newest
+        assert "ix_study_listed" in newest
         assert "TEMP B-TREE" not in newest
         exact = plan(engine, OneOf("study.patient_id", ("P1",)))
         assert "ix_study_patient_id" in exact

@@ -1,0 +1,142 @@
+"""What makes large archives fast finds the same as what is simple."""
+
+import itertools
+import sqlite3
+
+import pytest
+
+from archive.auth.principal import OPERATOR
+from archive.ingest.extract import describe
+from archive.query.parameters import parse_search
+from archive.query.request import Level
+from archive.query.service import QueryService
+from benchmarks.filling import fill
+from benchmarks.population import study_uid
+from storage.index import planning, skipping
+from storage.index.candidates import CandidateSearch
+from storage.index.engine import IndexEngine
+from storage.index.lifecycle import Act, InstanceLifecycle
+from storage.index.scope import Scope
+from storage.index.search import IndexSearch
+from storage.index.selection import Target
+
+STUDIES = 400
+EVERYTHING = Scope(collections=None, partitions=None)
+ACT = Act(principal="operator", reason="", at_us=5)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("growth") / "index.db"
+    fill(path, STUDIES)
+    return path
+
+
+@pytest.fixture
+def query(path):
+    engine = IndexEngine(f"sqlite:///{path}")
+    yield QueryService(IndexSearch(engine), CandidateSearch(engine))
+    engine.close()
+
+
+def found(query, level=Level.STUDY, **keys) -> tuple[list[str], bool, int | None]:
+    limit, offset = keys.pop("limit", "20"), keys.pop("offset", "0")
+    parameters = [*keys.items(), ("limit", limit), ("offset", offset)]
+    page = query.page(OPERATOR, parse_search(parameters, level, ()).request)
+    tag = "0020000D" if level is Level.STUDY else "0020000E"
+    uids = [match[tag]["Value"][0] for match in page.matches]
+    return uids, page.more, page.remaining
+
+
+TEXTS = [
+    {"PatientName": "mu*"},
+    {"PatientName": "*ler*"},
+    {"PatientName": "*an*^*a*"},
+    {"PatientName": "*lerm*", "StudyDate": "20150101-20261231"},
+    {"PatientID": "*100*"},
+    {"StudyDescription": "ct*"},
+    {"StudyDescription": "*chest*", "ModalitiesInStudy": "CT"},
+    {"ModalitiesInStudy": "CT,NM"},
+    {"ModalitiesInStudy": "NM,PT", "PatientName": "*a*"},
+    {"AccessionNumber": "A2000001?"},
+]
+
+
+@pytest.mark.parametrize("keys", TEXTS, ids=str)
+@pytest.mark.parametrize("level", [Level.STUDY, Level.SERIES])
+def test_an_index_of_text_finds_what_looking_at_every_study_finds(
+    query, monkeypatch, keys, level
+):
+    asked = []
+    for few, weight in ((-1, 1e9), (1e9, 0)):
+        monkeypatch.setattr(planning, "_FEW", few)
+        monkeypatch.setattr(planning, "_WEIGHT", weight)
+        asked.append([found(query, level, **keys), found(query, level, offset="7", **keys)])
+    in_order, by_index = asked
+    assert in_order == by_index
+    assert in_order[0][0]
+
+
+def test_a_deep_page_begins_where_the_pages_before_it_end(query, monkeypatch):
+    whole = found(query, limit=str(STUDIES + 1))[0]
+    assert len(whole) == STUDIES
+    monkeypatch.setattr(skipping, "_DEEP", 1)
+    for offset in (1, 2, 57, 199, 200, STUDIES - 1, STUDIES, STUDIES + 5):
+        expected = whole[offset : offset + 20]
+        behind = max(STUDIES - offset - 20, 0)
+        assert found(query, offset=str(offset)) == (expected, behind > 0, behind)
+
+
+def test_a_deep_page_skips_nothing_where_studies_have_no_date(tmp_path, monkeypatch):
+    fill(tmp_path / "index.db", 20)
+    connection = sqlite3.connect(tmp_path / "index.db")
+    connection.execute("UPDATE study SET study_date = '' WHERE id % 2")
+    connection.commit()
+    connection.close()
+    engine = IndexEngine(f"sqlite:///{tmp_path / 'index.db'}")
+    query = QueryService(IndexSearch(engine), CandidateSearch(engine))
+    whole = found(query)[0]
+    monkeypatch.setattr(skipping, "_DEEP", 1)
+    pages = [found(query, limit="3", offset=str(offset))[0] for offset in range(0, 24, 3)]
+    assert list(itertools.chain(*pages)) == whole
+    engine.close()
+
+
+def test_the_studies_of_each_day_are_counted_whatever_becomes_of_them(tmp_path):
+    path = tmp_path / "index.db"
+    fill(path, 30)
+    engine = IndexEngine(f"sqlite:///{path}")
+    lifecycle = InstanceLifecycle(engine, describe)
+    assert days(path) == counted(path)
+    for number in (3, 4, 5):
+        lifecycle.delete(EVERYTHING, Target(study_uid(number)), ACT)
+    assert days(path) == counted(path)
+    lifecycle.restore(EVERYTHING, Target(study_uid(4)), ACT)
+    assert days(path) == counted(path)
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE study SET study_date = '20200101', partition = 'x' WHERE id < 9")
+    connection.execute("DELETE FROM study WHERE id > 25")
+    connection.commit()
+    connection.close()
+    assert days(path) == counted(path)
+    assert sum(days(path).values()) == 23
+    engine.close()
+
+
+def days(path):
+    return rows(path, "SELECT * FROM study_day WHERE studies <> 0")
+
+
+def counted(path):
+    return rows(
+        path,
+        "SELECT study_date, collection, partition, count(*) FROM study"
+        " WHERE number_of_instances > 0 GROUP BY 1, 2, 3",
+    )
+
+
+def rows(path, statement):
+    connection = sqlite3.connect(path)
+    found = {row[:-1]: row[-1] for row in connection.execute(statement)}
+    connection.close()
+    return found
