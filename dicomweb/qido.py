@@ -1,7 +1,8 @@
 """QIDO-RS: the search transaction (PS3.18 §10.6)."""
 
 from collections.abc import Callable
-from typing import Any, Final
+from hashlib import blake2s
+from typing import Final
 
 import orjson
 from starlette.requests import Request
@@ -34,7 +35,7 @@ def search_handler(level: Level) -> Callable[[Request], Response]:
         page = archive.query.page(principal, asked.request)
         _require_matched(asked, page)
         base = base_url(request)
-        matches = [_with_url(dict(match), level, base) for match in page.matches]
+        matches = [_with_url(match, level, base) for match in page.matches]
         headers = {"Cache-Control": _CACHE, "Vary": "Accept"}
         if asked.count:
             headers["X-Total-Count"] = str(archive.query.count(principal, asked.request))
@@ -70,12 +71,15 @@ def _response(
     request: Request, matches: list[Match], media_type: str, headers: dict[str, str]
 ) -> Response:
     # The tag is of what was found, not of the bytes: a boundary is new every time.
-    etag = strong_etag(orjson.dumps(matches), media_type, choose_coding(request))
+    found = orjson.dumps(matches)
+    etag = strong_etag(blake2s(found).hexdigest(), media_type, choose_coding(request))
     validators = Validators(etag)
     early = answered_early(request, validators, headers)
     if early is not None:
         return early
-    body, content_type = encode_matches(matches, media_type)
+    body, content_type = found, media_type
+    if media_type not in (DICOM_JSON, JSON):
+        body, content_type = encode_matches(matches, media_type)
     return compressed(
         request,
         Response(body, headers=headers | validators.headers() | {"Content-Type": content_type}),
@@ -115,22 +119,24 @@ def _with_url(match: Match, level: Level, base: str) -> Match:
         url += f"/series/{_uid(match, '0020000E')}"
     if level is Level.INSTANCE:
         url += f"/instances/{_uid(match, '00080018')}"
-    match = _with_addresses(match, url if level is Level.INSTANCE else "")
-    match["00081190"] = {"vr": "UR", "Value": [url]}
-    return dict(sorted(match.items()))
+    whole = _with_addresses(match, url if level is Level.INSTANCE else "")
+    whole["00081190"] = {"vr": "UR", "Value": [url]}
+    return dict(sorted(whole.items()))
 
 
 def _with_addresses(dataset: Match, url: str) -> Match:
-    """Make the addresses of bulk values whole; without an instance they have none."""
-    return {tag: _with_address(element, url) for tag, element in dataset.items()}
-
-
-def _with_address(element: dict[str, Any], url: str) -> dict[str, Any]:
-    if uri := element.get("BulkDataURI"):
-        return {"vr": element["vr"]} | ({"BulkDataURI": f"{url}/{uri}"} if url else {})
-    if element["vr"] == "SQ" and "Value" in element:
-        return {"vr": "SQ", "Value": [_with_addresses(item, url) for item in element["Value"]]}
-    return element
+    """Return a copy with whole addresses of bulk values; without an instance they have none."""
+    whole = dict(dataset)
+    for tag, element in dataset.items():
+        # Few elements hold one, and what there is no need to copy is shared.
+        if uri := element.get("BulkDataURI"):
+            whole[tag] = {"vr": element["vr"]} | (
+                {"BulkDataURI": f"{url}/{uri}"} if url else {}
+            )
+        elif element["vr"] == "SQ" and "Value" in element:
+            items = [_with_addresses(item, url) for item in element["Value"]]
+            whole[tag] = {"vr": "SQ", "Value": items}
+    return whole
 
 
 def _uid(match: Match, tag: str) -> str:

@@ -64,6 +64,11 @@ class Projection:
         self._fields = request.fields
         self._with_study = with_study
         self._with_series = with_series
+        # What a study is returned with, in order, and what stands for what is not known.
+        self._of_studies = [
+            (tag, _EMPTY_STUDY.get(tag) or self._empty_if_asked(tag))
+            for tag in sorted({*DEFAULT_STUDY, *self._fields})
+        ]
         self.of: Callable[[Row], Match] = {
             Level.PATIENT: self._patient,
             Level.STUDY: self._study,
@@ -95,12 +100,28 @@ class Projection:
         return self._finished(match, lambda tag: tag in stored)
 
     def _study(self, row: Row) -> Match:
-        attributes: Match = orjson.loads(row.attributes)
-        match = self._of_study(attributes, row)
-        match["00201206"] = _element("IS", row.number_of_series)
-        match["00201208"] = _element("IS", row.number_of_instances)
-        match["00080056"] = _ONLINE
-        return self._finished(match, lambda tag: LEVEL_OF.get(tag) in _ABOVE_STUDY)
+        known: Match = orjson.loads(row.attributes)
+        known["0020000D"] = _element("UI", row.study_instance_uid)
+        # Never without a value: viewers then take the study for missing.
+        if modalities := _listed(row.modalities):
+            known["00080061"] = _element("CS", *modalities)
+        known["00080062"] = _element("UI", *_listed(row.sop_classes))
+        known["00201206"] = _element("IS", row.number_of_series)
+        known["00201208"] = _element("IS", row.number_of_instances)
+        known["00080056"] = _ONLINE
+        known["00080005"] = _UTF8
+        if self._request.all_fields:
+            known = _EMPTY_STUDY | known
+            return self._finished(known, lambda tag: LEVEL_OF.get(tag) in _ABOVE_STUDY)
+        return {
+            tag: element
+            for tag, default in self._of_studies
+            if (element := known.get(tag, default)) is not None
+        }
+
+    def _empty_if_asked(self, tag: str) -> dict[str, Any] | None:
+        asked = tag in self._fields and LEVEL_OF.get(tag) in _ABOVE_STUDY
+        return _empty([tag])[tag] if asked else None
 
     def _series(self, row: Row) -> Match:
         attributes: Match = orjson.loads(row.attributes)
@@ -146,16 +167,6 @@ class Projection:
         if self._request.all_fields:
             return dict(attributes)
         return _pick(attributes, {*default, *self._fields})
-
-    def _of_study(self, attributes: Match, row: Row) -> Match:
-        match = _EMPTY_STUDY | self._own(attributes, DEFAULT_STUDY)
-        match["0020000D"] = _element("UI", row.study_instance_uid)
-        # Never without a value: viewers then take the study for missing.
-        if modalities := _listed(row.modalities):
-            match["00080061"] = _element("CS", *modalities)
-        if "00080062" in self._fields or self._request.all_fields:
-            match["00080062"] = _element("UI", *_listed(row.sop_classes))
-        return match
 
     def _of_parent_study(self, attributes: Match, row: Row) -> Match:
         computed: Match = {
