@@ -124,7 +124,7 @@ class Conditions:
             case Empty():
                 return _empty(_column(predicate.column))
             case SeriesHas():
-                return series_has(predicate, name, self._matches_pattern)
+                return series_has(predicate, name, self.matches_pattern)
             case SeriesLacks():
                 return series_lacks(name)
             case AnyOf():
@@ -144,9 +144,10 @@ class Conditions:
 
     # -- text ------------------------------------------------------------------------------
 
-    def _matches_pattern(
+    def matches_pattern(
         self, found: ColumnElement[Any], pattern: str, name: str
     ) -> ColumnElement[bool]:
+        """Return that a column matches the pattern that is bound under a name."""
         if not self._is_sqlite:
             return found.like(bindparam(name), escape="\\")
         condition = _glob(found, name)
@@ -157,7 +158,7 @@ class Conditions:
         if self._is_sqlite and found.table is study:
             # In the order of answers: the plus keeps SQLite from an index that has another.
             return _glob(found.concat(""), name)
-        return self._matches_pattern(found, predicate.pattern, name)
+        return self.matches_pattern(found, predicate.pattern, name)
 
     def _listed(self, name: str, predicate: Listed) -> ColumnElement[bool]:
         return study.c.id.in_(union_all(*listing(name, predicate)))

@@ -70,6 +70,8 @@ class SeriesHas:
         First and last term, both included; None leaves a side open.
     prefix
         What stands before the path in the terms.
+    in_order
+        Too many series have one to be listed: each is asked, in the order of answers.
     """
 
     path: tuple[str, ...]
@@ -77,6 +79,7 @@ class SeriesHas:
     patterns: tuple[str, ...] = ()
     ranges: tuple[tuple[str | None, str | None], ...] = ()
     prefix: str = ""
+    in_order: bool = False
 
 
 @dataclass(frozen=True, slots=True)

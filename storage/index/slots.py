@@ -105,7 +105,7 @@ def _of_terms(predicate: SeriesHas, name: str, values: Values, is_sqlite: bool) 
         _bounds(bounds, below(name, f"range{position}"), values)
         for position, bounds in enumerate(predicate.ranges)
     )
-    return SeriesHas, bool(predicate.values), patterns, ranges
+    return SeriesHas, predicate.in_order, bool(predicate.values), patterns, ranges
 
 
 def _pattern(pattern: str, name: str, values: Values, is_sqlite: bool) -> bool:

@@ -4,11 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     Select,
     and_,
     bindparam,
     exists,
+    literal_column,
     or_,
     select,
     true,
@@ -21,6 +23,8 @@ from storage.index.slots import below, outwards
 from storage.index.tables import series, series_term, term
 
 _MARKS = (VARIES, UNLISTED)
+# As the condition of the partial index is written: SQLite would look through all series else.
+_MISSING: ColumnElement[bool] = literal_column("series.terms_missing")
 # Of a column, a pattern and the name it is bound under.
 MatchesPattern = Callable[[ColumnElement[Any], str, str], ColumnElement[bool]]
 
@@ -33,22 +37,61 @@ def series_has(predicate: SeriesHas, name: str, matches: MatchesPattern) -> Colu
     name
         Below which its values are bound (`storage.index.slots`).
     """
-    found: list[ColumnElement[bool]] = []
-    if predicate.values:
-        found.append(term.c.value.in_(bindparam(below(name, "values"), expanding=True)))
-    found += [
+    if predicate.in_order:
+        return _each_asked(predicate, name, matches)
+    return series.c.id.in_(union_all(*series_listing(predicate, name, matches)))
+
+
+def series_listing(
+    predicate: SeriesHas, name: str, matches: MatchesPattern
+) -> list[Select[Any]]:
+    """Return selects of the keys of all series that may have what ``predicate`` says."""
+    of_path = term.c.path == bindparam(below(name, "path"))
+    found = [*_exact(predicate, name), *_inexact(predicate, name, matches)]
+    selects = [_series_with(and_(of_path, condition)) for condition in found]
+    selects.append(_series_with(_may_be_anything(name)))
+    selects.append(select(series.c.id).where(_MISSING))
+    return selects
+
+
+def _each_asked(
+    predicate: SeriesHas, name: str, matches: MatchesPattern
+) -> ColumnElement[bool]:
+    path: BindParameter[str] = bindparam(below(name, "path"))
+    # A value is one term; for a range a series has fewer terms to look at than the range.
+    has = [
+        _of_this_series(and_(term.c.path == path, condition))
+        for condition in _exact(predicate, name)
+    ]
+    has += [
+        _of_this_series(and_(term.c.path.concat("") == path, condition))
+        for condition in _inexact(predicate, name, matches)
+    ]
+    return or_(*has, _of_this_series(_may_be_anything(name)), _MISSING)
+
+
+def _exact(predicate: SeriesHas, name: str) -> list[ColumnElement[bool]]:
+    values: BindParameter[str] = bindparam(below(name, "values"), expanding=True)
+    return [term.c.value.in_(values)] if predicate.values else []
+
+
+def _inexact(
+    predicate: SeriesHas, name: str, matches: MatchesPattern
+) -> list[ColumnElement[bool]]:
+    patterns = [
         matches(term.c.value, pattern, below(name, f"pattern{position}"))
         for position, pattern in enumerate(predicate.patterns)
     ]
-    found += [
+    ranges = [
         _between(bounds, below(name, f"range{position}"))
         for position, bounds in enumerate(predicate.ranges)
     ]
-    of_path = term.c.path == bindparam(below(name, "path"))
-    selects = [_series_with(and_(of_path, condition)) for condition in found]
-    selects.append(_series_with(and_(_outwards(name), term.c.value == UNLISTED)))
-    selects.append(select(series.c.id).where(series.c.terms_missing))
-    return series.c.id.in_(union_all(*selects))
+    return patterns + ranges
+
+
+def _may_be_anything(name: str) -> ColumnElement[bool]:
+    """Return that a term says that not all values at a path are listed."""
+    return and_(_outwards(name), term.c.value == UNLISTED)
 
 
 def series_lacks(name: str) -> ColumnElement[bool]:
@@ -56,7 +99,7 @@ def series_lacks(name: str) -> ColumnElement[bool]:
     of_path = term.c.path == bindparam(below(name, "path"))
     has = _of_this_series(and_(of_path, term.c.value.not_in(_MARKS)))
     differ = and_(_outwards(name), term.c.value.in_(_MARKS))
-    return or_(~has, _of_this_series(differ), series.c.terms_missing)
+    return or_(~has, _of_this_series(differ), _MISSING)
 
 
 def varying(keys: list[int], paths: list[tuple[str, ...]]) -> Select[Any]:

@@ -77,6 +77,31 @@ def test_an_index_of_text_finds_what_looking_at_every_study_finds(
     assert in_order[0][0]
 
 
+ATTRIBUTES = [
+    {"KVP": "120"},
+    {"KVP": "120", "ConvolutionKernel": "B*"},
+    {"ManufacturerModelName": "aera"},
+    {"InstitutionName": "*pital 7"},
+    {"ImageType": "AXIAL"},
+    {"SliceThickness": "0.6"},
+    {"SoftwareVersions": "v?.1"},
+]
+
+
+@pytest.mark.parametrize("keys", ATTRIBUTES, ids=str)
+@pytest.mark.parametrize("level", [Level.STUDY, Level.SERIES])
+def test_series_that_are_listed_are_those_that_are_asked_one_by_one(
+    query, monkeypatch, keys, level
+):
+    asked = []
+    for most in (-1, 1e9):
+        monkeypatch.setattr(planning, "_MOST_SERIES", most)
+        asked.append([found(query, level, **keys), found(query, level, offset="3", **keys)])
+    one_by_one, listed = asked
+    assert one_by_one == listed
+    assert listed[0][0]
+
+
 def test_a_deep_page_begins_where_the_pages_before_it_end(query, monkeypatch):
     whole = found(query, limit=str(STUDIES + 1))[0]
     assert len(whole) == STUDIES
