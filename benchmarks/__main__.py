@@ -1,10 +1,8 @@
 """`python -m benchmarks [NAME...] [--scale N]`: ingest, search, retrieve."""
 
 import argparse
-import http.client
 import sys
 import time
-import urllib.parse
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from benchmarks.harness import (
     Row,
     Server,
     c_store,
+    connect,
     ct_template,
     environment,
     in_processes,
@@ -32,7 +31,7 @@ def stow(server: Server, items: list[tuple[str, bytes]]) -> None:
         + b"\r\n"
         for _, part in items
     )
-    connection = _connect(server)
+    connection = connect(server)
     connection.request(
         "POST",
         "/dicom-web/studies",
@@ -45,13 +44,8 @@ def stow(server: Server, items: list[tuple[str, bytes]]) -> None:
         raise RuntimeError(f"STOW answered {response.status}")
 
 
-def _connect(server: Server) -> http.client.HTTPConnection:
-    where = urllib.parse.urlsplit(server.url)
-    return http.client.HTTPConnection(where.hostname, where.port, timeout=120)
-
-
 def get(server: Server, paths: list[str], accept: str) -> None:
-    connection = _connect(server)
+    connection = connect(server)
     for path in paths:
         connection.request("GET", path, headers={"Accept": accept})
         response = connection.getresponse()

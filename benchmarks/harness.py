@@ -1,6 +1,7 @@
 """A real `fileroom serve`, the CPU its processes use, and clients that cost little."""
 
 import contextlib
+import http.client
 import os
 import platform
 import socket
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,7 +21,6 @@ from pynetdicom.presentation import build_context
 
 from dimse import messages
 
-TICKS = os.sysconf("SC_CLK_TCK")
 CT = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
 
@@ -49,13 +50,13 @@ class Server:
         return [self.pid, *(int(line) for line in listed.stdout.split())]
 
     def cpu_s(self) -> float:
-        """User and system time of all its processes."""
+        """Time on a processor of all threads of all its processes."""
         total = 0
         for pid in self.processes():
-            with contextlib.suppress(FileNotFoundError):
-                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                total += int(fields[11]) + int(fields[12])
-        return total / TICKS
+            for thread in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                    total += int(thread.read_text().split()[0])
+        return total / 1e9
 
     def memory_mb(self) -> float:
         """Memory of all its processes, what they share counted once."""
@@ -69,36 +70,49 @@ class Server:
 
 
 @contextlib.contextmanager
-def served(**environment: str) -> Iterator[Server]:
-    """Start an archive as `make serve` would, in a folder of its own."""
-    with tempfile.TemporaryDirectory(
-        prefix="fileroom-bench-", dir=os.environ.get("BENCH_DIR")
-    ) as folder:
-        http, dicom = free_port(), free_port()
-        settings = {
-            "FILEROOM_ARCHIVE__DATA_DIR": folder,
-            "FILEROOM_HTTP__PORT": str(http),
-            "FILEROOM_DIMSE__PORT": str(dicom),
-            **environment,
-        }
-        log = (Path(folder) / "serve.log").open("w")
+def served(folder: Path | None = None, **environment: str) -> Iterator[Server]:
+    """Start an archive as `make serve` would, on a folder of its own if none is given."""
+    with contextlib.ExitStack() as stack:
+        if folder is None:
+            where = os.environ.get("BENCH_DIR")
+            made = tempfile.TemporaryDirectory(prefix="fileroom-bench-", dir=where)
+            folder = Path(stack.enter_context(made))
+        yield stack.enter_context(_serving(folder, environment))
+
+
+@contextlib.contextmanager
+def _serving(folder: Path, environment: dict[str, str]) -> Iterator[Server]:
+    http_port, dicom_port = free_port(), free_port()
+    settings = {
+        "FILEROOM_ARCHIVE__DATA_DIR": str(folder),
+        "FILEROOM_HTTP__PORT": str(http_port),
+        "FILEROOM_DIMSE__PORT": str(dicom_port),
+        **environment,
+    }
+    url = f"http://127.0.0.1:{http_port}"
+    with (folder / "serve.log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "archive", "serve", "--quiet"],
             env=os.environ | settings,
             stderr=log,
         )
-        url = f"http://127.0.0.1:{http}"
-        for _ in range(200):
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"{url}/health/ready", timeout=2)
-                break
-            time.sleep(0.1)
         try:
-            yield Server(process.pid, url, dicom, Path(folder))
+            # A large index that is of an older schema is brought to this one first.
+            for _ in range(3000):
+                with contextlib.suppress(OSError):
+                    urllib.request.urlopen(f"{url}/health/ready", timeout=2)
+                    break
+                time.sleep(0.1)
+            yield Server(process.pid, url, dicom_port, folder)
         finally:
             process.terminate()
             process.wait()
-            log.close()
+
+
+def connect(server: Server) -> http.client.HTTPConnection:
+    """Return a connection that stays open."""
+    where = urllib.parse.urlsplit(server.url)
+    return http.client.HTTPConnection(where.hostname, where.port, timeout=120)
 
 
 def ct_template(size: int = 512) -> bytes:

@@ -1,0 +1,323 @@
+"""How cost grows with the archive: the same searches and the same ingest at several sizes.
+
+    python -m benchmarks.growth --sizes 1000,10000,100000,1000000 --out docs/performance
+
+Each size is an index filled with the population (`benchmarks.filling`), served by a real
+`fileroom serve` with its settings as they are. ``--keep FOLDER`` keeps the indexes there, and
+takes them from there the next time: a million studies take about twenty minutes to fill.
+"""
+
+import argparse
+import http.client
+import json
+import random
+import shutil
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from benchmarks.filling import Filling, fill
+from benchmarks.harness import (
+    Server,
+    c_store,
+    connect,
+    ct_template,
+    environment,
+    instance,
+    served,
+)
+from benchmarks.plots import curves
+from benchmarks.population import family_name, instances, study_uid
+
+_OHIF = "includefield=00081030%2C00080060%2C00080090%2C00100030"
+_LARGE = 9_000_000
+_ACCEPT = {"Accept": "application/dicom+json"}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one kind of request costs."""
+
+    p50_ms: float
+    p95_ms: float
+    cpu_ms: float
+    requests: int
+
+
+# -- what is asked -----------------------------------------------------------------------------
+
+
+def searches(studies: int) -> dict[str, list[str]]:
+    """Return the paths of each kind of search in an archive of so many studies."""
+    chance = random.Random(studies)
+    some = [chance.randrange(studies) for _ in range(40)]
+    names = [family_name(number).lower() for number in (0, 1, 30, 200, 900, 2500, 6000, 9000)]
+    years = range(2012, 2026)
+    return {
+        "study list as OHIF asks": [f"/studies?limit=101&offset=0&fuzzymatching=false&{_OHIF}"],
+        "exact PatientID": [
+            f"/studies?PatientID=P{1_000_000 + n // 3000 * 1000 + n % 1000}" for n in some
+        ],
+        "exact StudyInstanceUID": [f"/studies?StudyInstanceUID={study_uid(n)}" for n in some],
+        "PatientName prefix": [f"/studies?PatientName={name}*&limit=100" for name in names],
+        "PatientName contains": [
+            f"/studies?PatientName=*{name[1:]}*&limit=100" for name in names
+        ],
+        "date range and modality": [
+            f"/studies?StudyDate={year}0101-{year}0630&ModalitiesInStudy={modality}&limit=100"
+            for year in years
+            for modality in ("CT", "NM")
+        ],
+        "deep offset": [
+            f"/studies?limit=100&offset={max(studies - 100 - 7 * n, 0)}" for n in range(10)
+        ],
+        "middle offset": [
+            f"/studies?limit=100&offset={studies // 2 + 7 * n}" for n in range(10)
+        ],
+        "series of a study": [f"/studies/{study_uid(n)}/series" for n in some],
+        "instances of a series": [
+            f"/studies/{study_uid(n)}/series/{study_uid(n)}.1/instances" for n in some
+        ],
+        "series by modality": [f"/series?Modality={m}&limit=100" for m in ("MR", "NM", "CT")],
+    }
+
+
+def any_attribute(studies: int) -> dict[str, list[str]]:
+    """Return the same for attributes that the index has no column for."""
+    chance = random.Random(studies)
+    some = [chance.randrange(studies) for _ in range(20)]
+    return {
+        "KVP, common": ["/studies?KVP=120&limit=100"],
+        "ConvolutionKernel, rare": ["/series?ConvolutionKernel=FC52&limit=100"],
+        "ManufacturerModelName": ["/studies?ManufacturerModelName=Aera&limit=100"],
+        "InstitutionName with wildcard": ["/studies?InstitutionName=*pital%207&limit=100"],
+        "FrameOfReferenceUID, exact": [
+            f"/series?FrameOfReferenceUID={study_uid(n)}.1.9" for n in some
+        ],
+        "SliceThickness, of instances": ["/instances?SliceThickness=0.6&limit=100"],
+        "PatientAge and modality": ["/studies?PatientAge=050Y&ModalitiesInStudy=CT&limit=100"],
+        "a value nothing has": ["/series?ConvolutionKernel=NOSUCH&limit=100"],
+    }
+
+
+def cost(server: Server, paths: list[str], requests: int) -> Cost:
+    """Ask ``paths`` in turn on one connection; each once before it is measured."""
+    connection = connect(server)
+    for path in paths:
+        _get(connection, path)
+    took = []
+    before = server.cpu_s()
+    for number in range(requests):
+        started = time.perf_counter()
+        _get(connection, paths[number % len(paths)])
+        took.append(1000 * (time.perf_counter() - started))
+    cpu = 1000 * (server.cpu_s() - before) / requests
+    connection.close()
+    took.sort()
+    return Cost(statistics.median(took), took[int(0.95 * len(took))], cpu, requests)
+
+
+def _get(connection: http.client.HTTPConnection, path: str) -> int:
+    connection.request("GET", f"/dicom-web{path}", headers=_ACCEPT)
+    response = connection.getresponse()
+    length = 0
+    while chunk := response.read(1 << 20):
+        length += len(chunk)
+    if response.status != 200:
+        raise RuntimeError(f"{path} answered {response.status}")
+    return length
+
+
+# -- what comes in -----------------------------------------------------------------------------
+
+
+def ingest(server: Server, count: int, first: int) -> tuple[float, float]:
+    """Store CT instances on one association; return instances a second, CPU ms each."""
+    template = ct_template()
+    c_store(server.dicom_port, [instance(template, first, number) for number in range(20)])
+    items = [instance(template, first + 1, number) for number in range(count)]
+    before, started = server.cpu_s(), time.perf_counter()
+    c_store(server.dicom_port, items)
+    seconds = time.perf_counter() - started
+    time.sleep(1)
+    return count / seconds, 1000 * (server.cpu_s() - before) / count
+
+
+# -- what is large -----------------------------------------------------------------------------
+
+
+def large(server: Server) -> dict[str, float]:
+    """Read a study of 50,000 instances in series of 10,000; return times, sizes and memory."""
+    study = study_uid(_LARGE)
+    connection = connect(server)
+    _get(connection, "/studies?limit=1")
+    found: dict[str, float] = {}
+    for name, path in (
+        ("series list", f"/studies/{study}/series"),
+        ("metadata of a series of 10,000", f"/studies/{study}/series/{study}.1/metadata"),
+        ("metadata of the study of 50,000", f"/studies/{study}/metadata"),
+    ):
+        idle = server.memory_mb()
+        with _watched(server) as most:
+            started, before = time.perf_counter(), server.cpu_s()
+            length = _get(connection, path)
+            found[f"{name}: s"] = time.perf_counter() - started
+            found[f"{name}: CPU s"] = server.cpu_s() - before
+        found[f"{name}: MB"] = length / 1e6
+        found[f"{name}: memory grew by MB"] = max(most) - idle
+    connection.close()
+    return found
+
+
+@contextmanager
+def _watched(server: Server) -> Iterator[list[float]]:
+    """Note the memory of the server's processes all the while."""
+    seen = [server.memory_mb()]
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.1):
+            seen.append(server.memory_mb())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        done.set()
+        watcher.join()
+
+
+# -- all of it ---------------------------------------------------------------------------------
+
+
+def measure(folder: Path, studies: int, requests: int, stored: int) -> dict[str, object]:
+    """Measure one size; its index lies in ``folder``, or is filled there."""
+    index = folder / "index.db"
+    seconds = None
+    if not index.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        seconds = fill(index, studies)
+        filling = Filling(index)
+        filling.add(instances(_LARGE, (10_000,) * 5))
+        filling.close()
+    with served(folder) as server:
+        found: dict[str, object] = {
+            name: asdict(cost(server, paths, max(requests, 5)))
+            for kinds in (searches(studies), any_attribute(studies))
+            for name, paths in kinds.items()
+        }
+        rate, cpu = ingest(server, stored, first=random.randrange(1, 9000))
+        return {
+            "studies": studies,
+            "filled in s": seconds,
+            "index MB": index.stat().st_size / 1e6,
+            "searches": found,
+            "ingest": {"instances a second": rate, "CPU ms each": cpu},
+            "large": large(server),
+        }
+
+
+def table(results: list[dict[str, object]]) -> str:
+    """Return the costs as Markdown: a row for each kind, a column for each size."""
+    sizes = [f"{result['studies']:,}" for result in results]
+    lines = [
+        "Each cell: p50 / p95 ms as the client sees it, server CPU ms.", "",
+        "| studies | " + " | ".join(sizes) + " |", "|---|" + "---|" * len(sizes),
+    ]  # fmt: skip
+    for name in results[0]["searches"]:
+        cells = [_cell(result["searches"][name]) for result in results]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    for name in results[0]["ingest"]:
+        cells = [f"{result['ingest'][name]:,.2f}" for result in results]
+        lines.append(
+            f"| C-STORE of 529 KB, 1 association: {name} | " + " | ".join(cells) + " |"
+        )
+    lines += ["", "A study of 50,000 instances in five series, in each of them:", ""]
+    lines += ["| studies | " + " | ".join(sizes) + " |", "|---|" + "---|" * len(sizes)]
+    for name in results[0]["large"]:
+        cells = [f"{result['large'][name]:,.2f}" for result in results]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, ""])
+
+
+def _cell(cost: dict[str, float]) -> str:
+    return f"{cost['p50_ms']:.1f} / {cost['p95_ms']:.1f}, {cost['cpu_ms']:.2f}"
+
+
+def plots(results: list[dict[str, object]]) -> dict[str, str]:
+    """Return pictures by file name."""
+
+    def lines(names: list[str], what: str) -> dict[str, list[tuple[float, float]]]:
+        return {
+            name: [(r["studies"], r["searches"][name][what]) for r in results] for name in names
+        }
+
+    columns, others = list(searches(1000)), list(any_attribute(1000))
+    rate = [(r["studies"], r["ingest"]["instances a second"]) for r in results]
+    cpu = [(r["studies"], r["ingest"]["CPU ms each"]) for r in results]
+    pictures = {
+        "search-p95.svg": ("Searches, 95th percentile", lines(columns, "p95_ms")),
+        "search-cpu.svg": ("Searches, server CPU", lines(columns, "cpu_ms")),
+        "any-attribute-p95.svg": (
+            "Attributes without a column, 95th percentile",
+            lines(others, "p95_ms"),
+        ),
+    }
+    drawn = {name: curves(title, "studies", "ms", of) for name, (title, of) in pictures.items()}
+    stored = {"instances a second": rate, "server CPU ms each": cpu}
+    drawn["ingest.svg"] = curves("C-STORE, one association", "studies", "", stored)
+    return drawn
+
+
+def run(
+    sizes: list[int], out: Path | None, keep: Path | None, requests: int, stored: int
+) -> str:
+    """Measure every size; write JSON, Markdown and pictures; return the Markdown."""
+    results = []
+    for studies in sizes:
+        with _folder(keep, studies) as folder:
+            results.append(measure(folder, studies, requests, stored))
+    text = f"# Growth, {time.strftime('%Y-%m-%d')}, {environment()}\n\n{table(results)}"
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "growth.json").write_text(
+            json.dumps({"environment": environment(), "results": results}, indent=1) + "\n"
+        )
+        (out / "growth.md").write_text(text)
+        for name, picture in plots(results).items():
+            (out / name).write_text(picture)
+    return text
+
+
+@contextmanager
+def _folder(keep: Path | None, studies: int) -> Iterator[Path]:
+    if keep is not None:
+        yield keep / str(studies)
+        return
+    folder = Path(tempfile.mkdtemp(prefix="fileroom-growth-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=__doc__)
+    parser.add_argument("--sizes", default="1000,10000", help="studies, separated by commas")
+    parser.add_argument("--out", type=Path, help="folder for JSON, Markdown and pictures")
+    parser.add_argument("--keep", type=Path, help="folder that keeps the indexes")
+    parser.add_argument("--requests", type=int, default=100, help="of each kind")
+    parser.add_argument("--stored", type=int, default=200, help="instances sent in")
+    arguments = parser.parse_args()
+    sizes = [int(size) for size in arguments.sizes.split(",")]
+    print(run(sizes, arguments.out, arguments.keep, arguments.requests, arguments.stored))
+
+
+if __name__ == "__main__":
+    main()
