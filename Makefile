@@ -28,7 +28,7 @@ format: $(VENV)/.installed-check ## let the formatter write
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.installed-test ## measure ingest, search and retrieval, small (ARGS to choose)
+bench: $(VENV)/.installed-test ## measure ingest, retrieval and growth, small (ARGS to choose)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 docs: $(VENV)/.installed-test ## write the tables of the conformance statement that follow from the code

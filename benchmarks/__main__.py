@@ -1,11 +1,19 @@
-"""`python -m benchmarks [NAME...] [--scale N]`: ingest, search, retrieve."""
+"""`python -m benchmarks [NAME...] [--scale N]`: ingest, retrieve, growth; a few minutes.
+
+With ``--harness`` and ``--peer`` the comparison harness runs too.
+"""
 
 import argparse
+import shlex
+import subprocess
 import sys
 import time
+import warnings
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from benchmarks.growth import run
 from benchmarks.harness import (
     Row,
     Server,
@@ -84,59 +92,6 @@ def _stow_batches(server: Server, items: list[tuple[str, bytes]]) -> None:
         stow(server, items[first : first + 10])
 
 
-def search(scale: int) -> list[Row]:
-    """Queries at 10,000 studies of one tiny instance each."""
-    import io
-
-    import pydicom
-    from pydicom.data import get_testdata_file
-
-    studies = 10_000 if scale >= 2 else 2_000
-    dataset = pydicom.dcmread(get_testdata_file("rtplan.dcm"))
-    names = [f"{last}^{first}" for last in ("Mueller", "Smith", "Jones", "Sonnberg", "Okafor")
-             for first in ("Anna", "Ben", "Carla", "Dov", "Eun")]  # fmt: skip
-    with served() as server:
-        items = []
-        for number in range(studies):
-            dataset.StudyInstanceUID = f"2.25.7.{number}"
-            dataset.SeriesInstanceUID = f"2.25.7.{number}.1"
-            dataset.SOPInstanceUID = f"2.25.7.{number}.1.1"
-            dataset.PatientID, dataset.PatientName = f"P{number % 4000:05d}", names[number % 25]
-            dataset.StudyDate = (
-                f"{2010 + number % 15}{1 + number % 12:02d}{1 + number % 28:02d}"
-            )
-            dataset.Modality = ("CT", "MR", "DX", "US")[number % 4]
-            output = io.BytesIO()
-            dataset.save_as(output)
-            items.append((dataset.SOPInstanceUID, output.getvalue()))
-            if len(items) == 500:
-                stow(server, items)
-                items = []
-        rows = []
-        for name, query in (
-            (
-                "study list as OHIF asks, 101",
-                "limit=101&offset=0&includefield=00081030,00080060",
-            ),
-            ("exact PatientID", "PatientID=P00123"),
-            ("name prefix, page of 100", "PatientName=Sonn*"),
-            ("name contains, page of 100", "PatientName=*smith*"),
-            ("month and modality", "ModalitiesInStudy=CT&StudyDate=20200101-20200131"),
-            ("deep offset", f"limit=100&offset={studies - 200}"),
-        ):
-            paths = [f"/dicom-web/studies?{query}"] * (20 * scale)
-            get(server, paths[:5], "*/*")
-            rows.append(
-                measured(
-                    server,
-                    f"{studies} studies: {name}",
-                    len(paths),
-                    partial(get, server, paths, "application/dicom+json"),
-                )
-            )
-    return rows
-
-
 def retrieve(scale: int) -> list[Row]:
     """Metadata, frames, instances and pictures of a series of 120 CT slices."""
     template = ct_template()
@@ -159,27 +114,60 @@ def retrieve(scale: int) -> list[Row]:
     return rows
 
 
-_ALL = {"ingest": ingest, "search": search, "retrieve": retrieve}
+def growth(scale: int) -> str:
+    """The same searches and the same ingest in archives of 1,000 and of 10,000 studies."""
+    return run([1000, 10_000], None, None, requests=20 * scale, stored=60 * scale)
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    """Run the comparison harness on a fresh archive and a peer that is up already."""
+    with served() as server:
+        ours = (
+            f"name=fileroom,url={server.url}/dicom-web,dicom=127.0.0.1:{server.dicom_port},"
+            f"aet=FILEROOM,pid={server.pid},settle=3"
+        )
+        command = [sys.executable, "bench.py", "compare", "--server", arguments.peer]
+        command += ["--server", ours, *shlex.split(arguments.harness_arguments)]
+        subprocess.run(command, cwd=arguments.harness, check=True)
+
+
+_ALL: dict[str, Callable[[int], list[Row] | str]] = {
+    "ingest": ingest,
+    "retrieve": retrieve,
+    "growth": growth,
+}
+
+
+def section(name: str, scale: int) -> list[str]:
+    """Measure one thing; return its lines of Markdown."""
+    found = _ALL[name](scale)
+    title = [f"## {name}", "", (_ALL[name].__doc__ or "").strip(), ""]
+    if isinstance(found, str):
+        return [*title, found, ""]
+    head = ["| what | operations | a second | server CPU ms each |", "|---|---|---|---|"]
+    return [*title, *head, *(row.text() for row in found), ""]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", choices=[*_ALL, []], help="default: all")
-    parser.add_argument(
-        "--scale", type=int, default=1, help="how much of it; 2 for 10,000 studies"
-    )
-    parser.add_argument("--save", type=Path, help="write the table to this file too")
+    parser.add_argument("--scale", type=int, default=1, help="how much of it")
+    parser.add_argument("--save", type=Path, help="write the tables to this file too")
+    parser.add_argument("--harness", type=Path, help="folder of a comparison harness: bench.py")
+    parser.add_argument("--peer", default="", help="its --server of a peer that is running")
+    parser.add_argument("--harness-arguments", default="", help="what else it is given")
     arguments = parser.parse_args()
+    # The UIDs of the template are as long as those that replace them, and not registered.
+    warnings.filterwarnings("ignore", module="pydicom")
     lines = [f"# {time.strftime('%Y-%m-%d')}, {environment()}", ""]
     for name in arguments.names or _ALL:
-        rows = _ALL[name](arguments.scale)
-        lines += [f"## {name}", "", (_ALL[name].__doc__ or "").strip(), ""]
-        lines += ["| what | operations | a second | server CPU ms each |", "|---|---|---|---|"]
-        lines += [*(row.text() for row in rows), ""]
+        lines += section(name, arguments.scale)
     text = "\n".join(lines)
     sys.stdout.write(text + "\n")
     if arguments.save:
         arguments.save.write_text(text)
+    if arguments.harness:
+        compare(arguments)
 
 
 if __name__ == "__main__":

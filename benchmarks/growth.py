@@ -283,13 +283,14 @@ def run(
     for studies in sizes:
         with _folder(keep, studies) as folder:
             results.append(measure(folder, studies, requests, stored))
-    text = f"# Growth, {time.strftime('%Y-%m-%d')}, {environment()}\n\n{table(results)}"
+    text = table(results)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
+        head = f"# Growth, {time.strftime('%Y-%m-%d')}, {environment()}"
         (out / "growth.json").write_text(
             json.dumps({"environment": environment(), "results": results}, indent=1) + "\n"
         )
-        (out / "growth.md").write_text(text)
+        (out / "growth.md").write_text(f"{head}\n\n{text}")
         for name, picture in plots(results).items():
             (out / name).write_text(picture)
     return text

@@ -22,7 +22,8 @@ from archive.query.returned import Match, Projection, Row, private_of
 from storage.errors import StorageError
 from storage.index.candidates import CandidateSearch
 from storage.index.engine import Stop
-from storage.index.search import IndexQuery, IndexSearch, SearchLevel
+from storage.index.levels import SearchLevel
+from storage.index.search import IndexQuery, IndexSearch
 
 _STUDY_UID = ("0020000D",)
 _SERIES_UID = ("0020000E",)

@@ -4,11 +4,8 @@ Keys are selected first and rows fetched by them: a deep offset reads no row it 
 return, no transaction stays open while a slow peer takes its answers, and memory is bounded.
 """
 
-from collections import namedtuple
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
-from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -17,7 +14,6 @@ from sqlalchemy import (
     Connection,
     Integer,
     Select,
-    and_,
     bindparam,
     exists,
     func,
@@ -25,36 +21,26 @@ from sqlalchemy import (
     select,
 )
 
-from storage.index.changes import in_scope
 from storage.index.conditions import Conditions
 from storage.index.engine import IndexEngine, Stop
+from storage.index.found import rows_of
+from storage.index.levels import SearchLevel, visible_instance, visible_series, visible_study
 from storage.index.planning import planned
 from storage.index.predicates import Nothing, Predicate
-from storage.index.prepared import Prepared, PreparedCache
+from storage.index.prepared import PreparedCache
 from storage.index.scope import Scope
 from storage.index.skipping import skipped
 from storage.index.slots import Values, taken_apart
 from storage.index.tables import (
     instance,
-    instance_detail,
     metadata,
     patient,
     series,
     study,
     study_modality,
 )
-from storage.index.totals import RELEASED
 
 _PAGE: Final = 200
-
-
-class SearchLevel(StrEnum):
-    """What one match is."""
-
-    PATIENT = "PATIENT"
-    STUDY = "STUDY"
-    SERIES = "SERIES"
-    INSTANCE = "IMAGE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +117,7 @@ class IndexSearch:
         wider = query if limit is None else replace(query, limit=limit + beyond)
         with self._engine.read() as connection:
             keys = _keys(connection, scope, wider)
-            rows = list(_rows(connection, scope, query.level, keys[:limit]))
+            rows = list(rows_of(connection, scope, query.level, keys[:limit]))
         return rows, 0 if limit is None else max(len(keys) - limit, 0)
 
     def count(self, scope: Scope, query: IndexQuery, *, most: int | None = None) -> int:
@@ -148,7 +134,7 @@ class IndexSearch:
         for first in range(0, len(keys), _PAGE):
             page = keys[first : first + _PAGE]
             with self._engine.read() as connection:
-                found = list(_rows(connection, scope, level, page))
+                found = list(rows_of(connection, scope, level, page))
             yield from found
 
 
@@ -199,41 +185,10 @@ def _built(scope: Scope, query: IndexQuery, conditions: Conditions) -> Select[An
     return statement.order_by(None).order_by(*(_ordered(*o) for o in query.order), *own)
 
 
-def _rows(
-    connection: Connection, scope: Scope, level: SearchLevel, keys: Sequence[int]
-) -> Iterator[Any]:
-    for first in range(0, len(keys), _PAGE):
-        page = list(keys[first : first + _PAGE])
-        # Lists of few lengths make few statements; a key that is there twice is found once.
-        more = [page[-1]] * ((1 << (len(page) - 1).bit_length()) - len(page))
-        rows = _details(level, scope).rows(connection, {"keys": page + more})
-        found = {row[0]: row for row in rows}
-        yield from (_FOUND[level]._make(found[key]) for key in page if key in found)
-
-
 def _ordered(column_name: str, descending: bool) -> ColumnElement[Any]:
     table_name, _, name = column_name.partition(".")
     column = metadata.tables[table_name].c[name]
     return column.desc() if descending else column.asc()
-
-
-# -- which rows may be seen --------------------------------------------------------------------
-
-
-# Written out, as in the condition of a partial index.
-_NONE: Final[ColumnElement[int]] = literal_column("0", Integer)
-
-
-def _visible_study(scope: Scope) -> ColumnElement[bool]:
-    return and_(study.c.number_of_instances > _NONE, in_scope(study, scope))
-
-
-def _visible_series(scope: Scope) -> ColumnElement[bool]:
-    return and_(series.c.number_of_instances > 0, in_scope(series, scope))
-
-
-def _visible_instance(scope: Scope) -> ColumnElement[bool]:
-    return and_(instance.c.state == RELEASED, in_scope(instance, scope))
 
 
 # -- keys of each level ------------------------------------------------------------------------
@@ -242,7 +197,7 @@ def _visible_instance(scope: Scope) -> ColumnElement[bool]:
 def _patient_keys(scope: Scope, conditions: Conditions) -> Select[Any]:
     of_study = exists().where(
         study.c.patient_fk == patient.c.id,
-        _visible_study(scope),
+        visible_study(scope),
         *conditions.of("study"),
         *conditions.modalities(),
         *_below_study(scope, conditions),
@@ -256,7 +211,7 @@ def _patient_keys(scope: Scope, conditions: Conditions) -> Select[Any]:
 
 def _study_keys(scope: Scope, conditions: Conditions) -> Select[Any]:
     statement = select(study.c.id).where(
-        _visible_study(scope),
+        visible_study(scope),
         *conditions.of("study"),
         *_patient_of_study(conditions),
         *_below_study(scope, conditions),
@@ -284,8 +239,8 @@ def series_statement(
         select(*columns)
         .join(study, study.c.id == series.c.study_fk)
         .where(
-            _visible_study(scope),
-            _visible_series(scope),
+            visible_study(scope),
+            visible_series(scope),
             *conditions.of("study"),
             *conditions.of("series"),
             *conditions.modalities(),
@@ -318,9 +273,9 @@ def instance_statement(
         # By way of the series: of a study's instances only those of the series are looked at.
         .join(study, study.c.id == series.c.study_fk)
         .where(
-            _visible_study(scope),
-            _visible_series(scope),
-            _visible_instance(scope),
+            visible_study(scope),
+            visible_series(scope),
+            visible_instance(scope),
             *conditions.of("study"),
             *conditions.of("series"),
             *conditions.of("instance"),
@@ -358,7 +313,7 @@ def _below_study(scope: Scope, conditions: Conditions) -> list[ColumnElement[boo
         return []
     return [
         exists().where(
-            series.c.study_fk == study.c.id, _visible_series(scope), *of_series, *of_instance
+            series.c.study_fk == study.c.id, visible_series(scope), *of_series, *of_instance
         )
     ]
 
@@ -369,7 +324,7 @@ def _instance_of_series(scope: Scope, conditions: Conditions) -> list[ColumnElem
         return []
     return [
         exists().where(
-            instance.c.series_fk == series.c.id, _visible_instance(scope), *of_instance
+            instance.c.series_fk == series.c.id, visible_instance(scope), *of_instance
         )
     ]
 
@@ -381,110 +336,9 @@ _KEYS: Final = {
     SearchLevel.INSTANCE: _instance_keys,
 }
 
-# -- rows of each level ------------------------------------------------------------------------
-
-
-_THESE: Final[BindParameter[Any]] = bindparam("keys", expanding=True)
-
-
-def _patient_rows(scope: Scope) -> Select[Any]:
-    return (
-        select(
-            patient,
-            func.count(study.c.id).label("number_of_studies"),
-            func.sum(study.c.number_of_series).label("number_of_series"),
-            func.sum(study.c.number_of_instances).label("number_of_instances"),
-            func.max(study.c.id).label("latest_study"),
-        )
-        .join(study, study.c.patient_fk == patient.c.id)
-        .where(patient.c.id.in_(_THESE), _visible_study(scope))
-        .group_by(patient.c.id)
-    )
-
-
-def _study_rows(scope: Scope) -> Select[Any]:
-    return select(
-        study.c.id,
-        study.c.study_instance_uid,
-        study.c.modalities,
-        study.c.sop_classes,
-        study.c.number_of_series,
-        study.c.number_of_instances,
-        study.c.attributes,
-    ).where(study.c.id.in_(_THESE), _visible_study(scope))
-
-
-def _series_rows(scope: Scope) -> Select[Any]:
-    return (
-        select(
-            series.c.id,
-            study.c.study_instance_uid,
-            study.c.modalities,
-            study.c.sop_classes,
-            study.c.number_of_series.label("number_of_study_series"),
-            study.c.number_of_instances.label("number_of_study_instances"),
-            study.c.attributes.label("study_attributes"),
-            series.c.series_instance_uid,
-            series.c.number_of_instances,
-            series.c.attributes,
-        )
-        .join(study, study.c.id == series.c.study_fk)
-        .where(series.c.id.in_(_THESE), _visible_study(scope), _visible_series(scope))
-    )
-
-
-def _instance_rows(scope: Scope) -> Select[Any]:
-    return (
-        select(
-            instance.c.id,
-            study.c.study_instance_uid,
-            study.c.modalities,
-            study.c.sop_classes,
-            study.c.number_of_series.label("number_of_study_series"),
-            study.c.number_of_instances.label("number_of_study_instances"),
-            series.c.series_instance_uid,
-            series.c.number_of_instances.label("number_of_series_instances"),
-            instance.c.sop_instance_uid,
-            instance.c.transfer_syntax_uid,
-            study.c.attributes.label("study_attributes"),
-            series.c.attributes.label("series_attributes"),
-            instance_detail.c.metadata,
-        )
-        .join(series, series.c.id == instance.c.series_fk)
-        .join(study, study.c.id == instance.c.study_fk)
-        .join(instance_detail, instance_detail.c.instance_fk == instance.c.id)
-        .where(
-            instance.c.id.in_(_THESE),
-            _visible_study(scope),
-            _visible_series(scope),
-            _visible_instance(scope),
-        )
-    )
-
-
 _TABLES: Final = {
     SearchLevel.PATIENT: patient,
     SearchLevel.STUDY: study,
     SearchLevel.SERIES: series,
     SearchLevel.INSTANCE: instance,
-}
-_DETAILS: Final = {
-    SearchLevel.PATIENT: _patient_rows,
-    SearchLevel.STUDY: _study_rows,
-    SearchLevel.SERIES: _series_rows,
-    SearchLevel.INSTANCE: _instance_rows,
-}
-
-
-@lru_cache(maxsize=256)
-def _details(level: SearchLevel, scope: Scope) -> Prepared:
-    """Select the rows of a level; built once a scope, which costs more than running it."""
-    return Prepared(_DETAILS[level](scope))
-
-
-# A row of each level, by the names of its columns.
-_EVERYTHING: Final = Scope(None, None)
-_FOUND: Final[dict[SearchLevel, Any]] = {
-    level: namedtuple("Found", select_(_EVERYTHING).selected_columns.keys())
-    for level, select_ in _DETAILS.items()
 }

@@ -17,9 +17,10 @@ from storage.index import search as search_module
 from storage.index.candidates import CandidateSearch
 from storage.index.engine import IndexEngine
 from storage.index.insertion import InstanceInserter
+from storage.index.levels import SearchLevel
 from storage.index.migrate import migrate
 from storage.index.rows import InstanceRow, NewInstance, Source
-from storage.index.search import IndexQuery, IndexSearch, SearchLevel
+from storage.index.search import IndexQuery, IndexSearch
 
 
 @dataclass(frozen=True)
