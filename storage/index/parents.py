@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table, bindparam, insert, select, tuple_
+from sqlalchemy import Connection, Table, bindparam, insert, select
 
 from storage.index.gaps import (
     SERIES_COLUMNS,
@@ -51,9 +51,9 @@ _FIND_SERIES: Final = Prepared(
         series.c.site,
         series.c.partition,
     ).where(
-        tuple_(series.c.study_fk, series.c.series_instance_uid).in_(
-            bindparam("pairs", expanding=True)
-        )
+        # One at a time: SQLite looks through all series for a list of pairs.
+        series.c.study_fk == bindparam("study"),
+        series.c.series_instance_uid == bindparam("uid"),
     )
 )
 _FIND_PATIENT: Final = Prepared(
@@ -208,11 +208,10 @@ class Parents:
                 self.series[key] = self._make_series(wanted[key])
 
     def _find_series(self, keys: Iterable[tuple[int, str]]) -> None:
-        pairs = list(keys)
-        if pairs:
-            rows = _FIND_SERIES.rows(self._connection, {"pairs": pairs})
-            for study_fk, uid, *place in rows:
-                self.series[study_fk, uid] = Place(*place)
+        for of_study, uid in keys:
+            rows = _FIND_SERIES.rows(self._connection, {"study": of_study, "uid": uid})
+            for found_study, found_uid, *place in rows:
+                self.series[found_study, found_uid] = Place(*place)
 
     def _make_series(self, new: NewInstance) -> Place:
         # A series belongs where its study belongs, whoever sent it.

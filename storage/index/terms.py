@@ -39,6 +39,11 @@ _IDS: Final = Prepared(
         tuple_(term.c.path, term.c.value).in_(bindparam("pairs", expanding=True))
     )
 )
+_ID: Final = Prepared(
+    select(term.c.id).where(
+        term.c.path == bindparam("path"), term.c.value == bindparam("value")
+    )
+)
 _ADD_TERMS: Final = InsertNew(term)
 _ADD_TO_SERIES: Final = InsertNew(series_term)
 
@@ -206,5 +211,11 @@ class TermWriter:
                 self._learn(connection, new)
 
     def _learn(self, connection: Connection, pairs: list[_Pair]) -> None:
+        if connection.dialect.name == "sqlite":
+            # One at a time: for a list of pairs SQLite looks through all terms there are.
+            for pair in pairs:
+                for (key,) in _ID.rows(connection, {"path": pair[0], "value": pair[1]}):
+                    self._ids[pair] = key
+            return
         for key, path, value in _IDS.rows(connection, {"pairs": pairs}):
             self._ids[path, value] = key
