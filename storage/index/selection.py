@@ -12,12 +12,15 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, 
 from storage.index import clock
 from storage.index.changes import in_scope
 from storage.index.engine import IndexEngine
+from storage.index.prepared import Prepared
 from storage.index.rows import InstanceDetail, ListedInstance, StoredInstance
 from storage.index.scope import Scope
 from storage.index.tables import change, instance, instance_detail, series, study
 from storage.index.totals import RELEASED
 
 _PAGE = 500
+# How many columns of `select_instances` tell of the instance, before those added to them.
+_COLUMNS = 13
 _ORDER = (
     study.c.id,
     series.c.series_number,
@@ -72,22 +75,14 @@ def select_instances(*more: Any) -> Select[Any]:  # noqa: ANN401 - columns of an
 
 
 def stored_instance(row: Row[Any]) -> StoredInstance:
-    """Return what a row of `select_instances` tells."""
-    return StoredInstance(
-        instance_id=row.id,
-        study_instance_uid=row.study_instance_uid,
-        series_instance_uid=row.series_instance_uid,
-        sop_instance_uid=row.sop_instance_uid,
-        sop_class_uid=row.sop_class_uid,
-        transfer_syntax_uid=row.transfer_syntax_uid,
-        number_of_frames=row.number_of_frames,
-        object_key=row.object_key,
-        size_bytes=row.size_bytes,
-        dataset_offset=row.dataset_offset,
-        digest=row.digest,
-        received_at=clock.from_us(row.received_at),
-        change=row.change,
-    )
+    """Return what a row of `select_instances` tells, whatever else it holds."""
+    return _stored(row[:_COLUMNS])
+
+
+def _stored(columns: Sequence[Any]) -> StoredInstance:
+    *first, received_at, change_number = columns
+    values = (*first, clock.from_us(received_at), change_number)
+    return StoredInstance(*values)
 
 
 def visible(scope: Scope) -> ColumnElement[bool]:
@@ -101,9 +96,15 @@ def visible(scope: Scope) -> ColumnElement[bool]:
 
 
 @lru_cache(maxsize=64)
-def _one_instance(scope: Scope) -> Select[Any]:
-    """Select one instance with its details; built once a scope, since frames ask for it."""
-    return (
+def _one_instance(scope: Scope) -> tuple[Prepared, dict[str, Any]]:
+    """Select one instance with its details, prepared, for every frame asks for it.
+
+    Returns
+    -------
+    tuple
+        The statement, and those of its values that the scope decides.
+    """
+    statement = (
         select_instances(
             instance_detail.c.metadata, instance_detail.c.bulk, instance_detail.c.frames
         )
@@ -115,6 +116,8 @@ def _one_instance(scope: Scope) -> Select[Any]:
             visible(scope),
         )
     )
+    values = statement.compile().params.items()
+    return Prepared(statement), {name: one for name, one in values if isinstance(one, list)}
 
 
 class InstanceReader:
@@ -133,16 +136,17 @@ class InstanceReader:
         self, scope: Scope, target: Target
     ) -> tuple[StoredInstance, InstanceDetail] | None:
         """Return one instance with its details; None when there is none to see."""
+        statement, visible_to = _one_instance(scope)
         uids = {
             "study": target.study_instance_uid,
             "series": target.series_instance_uid,
             "sop": target.sop_instance_uid,
         }
         with self._engine.read() as connection:
-            row = connection.execute(_one_instance(scope), uids).first()
-        if row is None:
-            return None
-        return stored_instance(row), InstanceDetail(row.metadata, row.bulk, row.frames)
+            rows = statement.rows(connection, uids | visible_to)
+        for *columns, metadata, bulk, frames in rows:
+            return _stored(columns), InstanceDetail(metadata, bulk, frames)
+        return None
 
     def iter_instances(
         self, scope: Scope, targets: Sequence[Target]
