@@ -52,6 +52,7 @@ from storage.index.peers import PeerRows
 from storage.index.report import IndexReport
 from storage.index.search import IndexSearch
 from storage.index.selection import InstanceReader
+from storage.index.standing import StandingReader
 from storage.objects.base import ObjectStore
 from storage.objects.disk import DiskStore
 
@@ -127,7 +128,7 @@ def open_archive(config: Config, *, render_address: str | None = None) -> Archiv
     objects = open_objects(config)
     inserter = InstanceInserter(engine, replace=config.archive.conflict_policy == REPLACE)
     lifecycle = InstanceLifecycle(engine, describe)
-    retrieve = RetrieveService(InstanceReader(engine), objects)
+    retrieve = RetrieveService(InstanceReader(engine), StandingReader(engine), objects)
     query = QueryService(IndexSearch(engine), CandidateSearch(engine))
     changes = ChangeService(IndexReport(engine))
     return Archive(

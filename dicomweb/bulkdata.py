@@ -175,8 +175,8 @@ def _pixel_parts(request: Request, bulk: StoredBulk, offer: Offer) -> list[Part]
     if wanted == EXPLICIT_LITTLE_ENDIAN and not syntax.encapsulated:
         return [_part(request, bulk, offer)]
     archive, principal, ref = archive_of(request), principal_of(request), ref_of(bulk.stored)
-    _, _, table = archive.retrieve.pixels(principal, ref)
-    numbers = range(1, table.number_of_frames + 1)
+    table = archive.retrieve.described(principal, ref).table
+    numbers = range(1, table.number_of_frames + 1) if table else (1,)
     _, frames = archive.retrieve.frames(principal, ref, numbers)
     parts = frame_parts(request, bulk.stored, frames, offer)
     if wanted != EXPLICIT_LITTLE_ENDIAN:

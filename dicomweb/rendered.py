@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from archive.errors import NotAcceptableError, NotFoundError
-from archive.identity import InstanceRef
+from archive.identity import InstanceRef, ResourceRef
 from archive.lifecycle.service import describe
 from archive.log import get_logger
 from archive.render.options import RENDERED_MEDIA_TYPES, RenderedMediaType, Viewport
@@ -60,7 +60,7 @@ def retrieve_rendered(request: Request) -> Response:
     ref = resource_of(request)
     views, principal = archive_of(request).render.views, principal_of(request)
     if not isinstance(ref, InstanceRef):
-        return _several(request, views.stored(principal, ref), asked)
+        return _several(request, ref, asked)
     subject = views.subject(principal, ref)
     return _one(request, subject, _frames_asked(request, subject), asked)
 
@@ -149,28 +149,23 @@ def _multipart(request: Request, shown: Sequence[Shown], asked: Asked) -> Respon
 # -- studies and series ------------------------------------------------------------------------
 
 
-def _several(request: Request, found: Sequence[StoredInstance], asked: Asked) -> Response:
+def _several(request: Request, ref: ResourceRef, asked: Asked) -> Response:
     """Answer for a study or series: every instance, or the one that stands for them."""
-    representative: list[Subject] = []
-
-    def subject() -> Subject:
-        if not representative:
-            views, principal = archive_of(request).render.views, principal_of(request)
-            representative.append(views.representative(principal, found))
-        return representative[0]
+    views, principal = archive_of(request).render.views, principal_of(request)
+    subject = views.representative(principal, ref)
 
     def candidates(range_: MediaType) -> list[Offer]:
         offers: list[Offer] = []
         if range_.name.startswith(("multipart/", "*/")) and range_.covers(MULTIPART):
             offers.append(Offer(True, part_kind(range_)))
         if not range_.name.startswith("multipart/"):
-            offers += _singles(range_, subject().media_types)
+            offers += _singles(range_, subject.media_types)
         return offers
 
     def make(offer: Offer) -> Response:
         if offer.multipart:
-            return _all_of(request, found, offer.media_type, asked)
-        return answer(request, show(request, subject(), offer.media_type, asked)[0], asked)
+            return _all_of(request, views.stored(principal, ref), offer.media_type, asked)
+        return answer(request, show(request, subject, offer.media_type, asked)[0], asked)
 
     offered = [f'{MULTIPART}; type="{name}"' for name in _PART_TYPES]
     return choose(request, candidates, make, offered=[*offered, *RENDERED_MEDIA_TYPES])
@@ -231,8 +226,7 @@ def retrieve_thumbnail(request: Request) -> Response:
     options = thumbnail_options(request)
     ref = resource_of(request)
     views, principal = archive_of(request).render.views, principal_of(request)
-    found = views.stored(principal, ref)
-    subject = views.representative(principal, found)
+    subject = views.representative(principal, ref)
     numbers = _frames_asked(request, subject)
 
     def candidates(range_: MediaType) -> list[Offer]:

@@ -155,10 +155,10 @@ def _plan(request: Request, stored: StoredInstance, offer: Offer, *, alone: bool
 
 def _has_pixels(request: Request, stored: StoredInstance) -> bool:
     try:
-        archive_of(request).retrieve.pixels(principal_of(request), ref_of(stored))
+        found = archive_of(request).retrieve.described(principal_of(request), ref_of(stored))
     except NotFoundError:
         return False
-    return True
+    return found.table is not None
 
 
 def _part(request: Request, stored: StoredInstance, planned: _Plan) -> Part:

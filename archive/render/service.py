@@ -23,8 +23,8 @@ from archive.render.native import frame_bits, little_endian_frame
 from archive.render.options import RenderOptions
 from archive.render.pixels import Pixels
 from archive.render.pool import RenderPool
-from archive.render.presentation import pixel_description
 from archive.render.source import inflated_view, object_view
+from archive.render.subjects import Subjects
 from archive.render.targets import NATIVE_TARGETS, embedded_overlay, refusal
 from archive.render.views import Rendered, Views
 from archive.retrieve.service import RetrieveService, stored_frame
@@ -53,7 +53,8 @@ class RenderService:
         self._retrieve = retrieve
         self._pool = pool
         self._cache = cache
-        self._views = Views(retrieve, cache, self._made, self._source)
+        self._subjects = Subjects(retrieve)
+        self._views = Views(retrieve, self._subjects, cache, self._made, self._source)
 
     @property
     def views(self) -> Views:
@@ -201,13 +202,12 @@ class RenderService:
         return StoredDataSet(buffer, start, meta, bits_allocated)
 
     def _pixels(self, principal: Principal, ref: InstanceRef) -> Pixels:
-        stored, attributes, table = self._retrieve.pixels(principal, ref)
-        description = pixel_description(attributes)
-        if description is None:
+        pixels = self._subjects.pixels(principal, ref)
+        if pixels is None:
             raise NotFoundError(
-                f"instance {ref.sop_instance_uid} does not say how large its image is"
+                f"instance {ref.sop_instance_uid} has no frames that could be told apart"
             )
-        return Pixels(stored, attributes, table, description)
+        return pixels
 
     def _frame(self, pixels: Pixels, frame_number: int, transfer_syntax_uid: str) -> bytes:
         """Return one frame in another syntax, remembered."""

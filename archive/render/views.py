@@ -3,10 +3,9 @@
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from archive.auth.principal import Principal
-from archive.dicom.frame_table import FrameTable
 from archive.errors import NotAcceptableError, NotFoundError
 from archive.identity import InstanceRef, ResourceRef
 from archive.render.attributes import binary
@@ -28,8 +27,8 @@ from archive.render.subject import (
     document_length,
     frame_durations,
     ref_of,
-    subject_of,
 )
+from archive.render.subjects import Subjects
 from archive.retrieve.service import RetrieveService, stored_frame
 from archive.retrieve.values import StoredBulk, StoredInstance
 
@@ -110,6 +109,8 @@ class Views:
     ----------
     retrieve
         Gives instances, frames and bulk data.
+    subjects
+        Tells what an instance can be shown as.
     cache
         What was made before.
     submit
@@ -121,11 +122,13 @@ class Views:
     def __init__(
         self,
         retrieve: RetrieveService,
+        subjects: Subjects,
         cache: BoundedCache,
         submit: Callable[[Job], bytes],
         source: Callable[[Pixels, int], tuple[FrameSource, str]],
     ) -> None:
         self._retrieve = retrieve
+        self._subjects = subjects
         self._cache = cache
         self._submit = submit
         self._source = source
@@ -140,44 +143,21 @@ class Views:
         NotFoundError
             If there is none that ``principal`` may see.
         """
-        stored = self._retrieve.instance(principal, ref)
-        attributes: dict[str, Any]
-        table: FrameTable | None
-        try:
-            stored, attributes, table = self._retrieve.pixels(principal, ref)
-        except NotFoundError:  # it has no frames
-            attributes, table = self._retrieve.attributes(principal, ref), None
-        return subject_of(stored, attributes, table)
+        return self._subjects.find(principal, ref)
 
     def stored(self, principal: Principal, ref: ResourceRef) -> list[StoredInstance]:
-        """Return the instances of a resource, in order.
+        """Return the instances of a resource, in order."""
+        return list(self._retrieve.instances(principal, [ref]))
+
+    def representative(self, principal: Principal, ref: ResourceRef) -> Subject:
+        """Return the instance that stands for a study, a series, or itself.
 
         Raises
         ------
         NotFoundError
-            If there is none.
+            If there is nothing that ``principal`` may see.
         """
-        if isinstance(ref, InstanceRef):
-            return [self._retrieve.instance(principal, ref)]
-        found = list(self._retrieve.instances(principal, [ref]))
-        if not found:
-            raise NotFoundError("nothing is stored under this study or series")
-        return found
-
-    def representative(self, principal: Principal, found: Sequence[StoredInstance]) -> Subject:
-        """Return the instance that stands for a study or series.
-
-        The one in the middle of the first series whose middle has an image, else the first
-        that can be shown at all, else the first.
-        """
-        first_shown: Subject | None = None
-        for series in _by_series(found):
-            subject = self.subject(principal, ref_of(series[len(series) // 2]))
-            if subject.pixels is not None:
-                return subject
-            if first_shown is None and subject.media_types:
-                first_shown = subject
-        return first_shown or self.subject(principal, ref_of(found[0]))
+        return self._subjects.representative(principal, ref)
 
     def shown_as(
         self,
@@ -403,13 +383,6 @@ def _animated_viewport(pixels: Pixels, options: RenderOptions, count: int) -> Vi
     if max(width, height) <= limit:
         return asked
     return replace(asked, width=min(width, limit), height=min(height, limit))
-
-
-def _by_series(found: Sequence[StoredInstance]) -> list[list[StoredInstance]]:
-    series: dict[str, list[StoredInstance]] = {}
-    for stored in found:
-        series.setdefault(stored.series_instance_uid, []).append(stored)
-    return list(series.values())
 
 
 def _etag(subject: Subject, frames: object, parameters: object) -> str:

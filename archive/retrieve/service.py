@@ -20,9 +20,16 @@ from archive.errors import ForbiddenError, NotFoundError, storage_translated
 from archive.identity import InstanceRef, ResourceRef, SeriesRef, StudyRef
 from archive.retrieve.listing import Listing
 from archive.retrieve.reading import CHUNK_BYTES, clip, cut, iter_spans, swapped
-from archive.retrieve.values import ResourceState, StoredBulk, StoredFrame, StoredInstance
+from archive.retrieve.values import (
+    DescribedInstance,
+    ResourceState,
+    StoredBulk,
+    StoredFrame,
+    StoredInstance,
+)
 from storage.index.rows import InstanceDetail
 from storage.index.selection import InstanceReader, Target
+from storage.index.standing import StandingReader
 from storage.objects.base import ObjectStore
 
 PIXEL_DATA: Final = frozenset({"7FE00010", "7FE00008", "7FE00009"})
@@ -41,12 +48,17 @@ class RetrieveService:
     ----------
     reader
         The index.
+    standing
+        Tells which instances stand for others.
     objects
         Where the bytes lie.
     """
 
-    def __init__(self, reader: InstanceReader, objects: ObjectStore) -> None:
+    def __init__(
+        self, reader: InstanceReader, standing: StandingReader, objects: ObjectStore
+    ) -> None:
         self._reader = reader
+        self._standing = standing
         self._objects = objects
         # Scrolling through a multi-frame instance asks for the same rows again and again.
         self._table = lru_cache(maxsize=256)(FrameTable.decode)
@@ -80,6 +92,29 @@ class RetrieveService:
             If there is none that ``principal`` may see.
         """
         return self._find(principal, ref)[0]
+
+    def standing(
+        self, principal: Principal, ref: StudyRef | SeriesRef
+    ) -> list[tuple[InstanceRef, bool]]:
+        """Return the first instance of each series of ``ref``, and the one in its middle.
+
+        Returns
+        -------
+        list of tuple
+            An instance and whether it is the middle one, by series; one that is both comes
+            once.
+
+        Raises
+        ------
+        NotFoundError
+            If there is nothing to see.
+        """
+        _require_read(principal)
+        with storage_translated():
+            found = self._standing.standing(principal.scope, _target(ref))
+        if not found:
+            raise _not_found(ref)
+        return [(InstanceRef(*uids), is_middle) for uids, is_middle in found]
 
     def read(self, stored: StoredInstance, offset: int, length: int) -> bytes:
         """Return up to ``length`` bytes of the object from ``offset``."""
@@ -134,19 +169,17 @@ class RetrieveService:
         attributes: dict[str, Any] = orjson.loads(_decompress(detail.metadata))
         return attributes
 
-    def pixels(
-        self, principal: Principal, ref: InstanceRef
-    ) -> tuple[StoredInstance, dict[str, Any], FrameTable]:
+    def described(self, principal: Principal, ref: InstanceRef) -> DescribedInstance:
         """Return an instance, its DICOM JSON and its frame table: what rendering needs.
 
         Raises
         ------
         NotFoundError
-            If there is none to see, or it has no frames.
+            If there is none to see.
         """
         stored, detail = self._find(principal, ref)
-        attributes: dict[str, Any] = orjson.loads(_decompress(detail.metadata))
-        return stored, attributes, self._frame_table(ref, detail)
+        table = self._table(detail.frames) if detail.frames else None
+        return DescribedInstance(stored, detail.metadata, table)
 
     def state(self, principal: Principal, ref: ResourceRef) -> ResourceState:
         """Return what tells one state of ``ref`` from another.

@@ -3,10 +3,33 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from archive.dicom.frame_table import Span
+import zstandard
+
+from archive.dicom.frame_table import FrameTable, Span
 from storage.index.rows import StoredInstance
 
-__all__ = ["ResourceState", "StoredBulk", "StoredFrame", "StoredInstance"]
+__all__ = ["DescribedInstance", "ResourceState", "StoredBulk", "StoredFrame", "StoredInstance"]
+
+
+@dataclass(frozen=True, slots=True)
+class DescribedInstance:
+    """A stored instance with what ingest worked out for it.
+
+    Parameters
+    ----------
+    metadata
+        Its DICOM JSON, compressed (zstd).
+    table
+        Where its frames lie; None when it has none that could be told apart.
+    """
+
+    stored: StoredInstance
+    metadata: bytes
+    table: FrameTable | None
+
+    def json(self) -> bytes:
+        """Return its DICOM JSON; bulk values are left out of it."""
+        return zstandard.decompress(self.metadata)
 
 
 @dataclass(frozen=True, slots=True)

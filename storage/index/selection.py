@@ -116,8 +116,33 @@ def _one_instance(scope: Scope) -> tuple[Prepared, dict[str, Any]]:
             visible(scope),
         )
     )
+    return Prepared(statement), scope_values(statement)
+
+
+def scope_values(statement: Select[Any]) -> dict[str, Any]:
+    """Return those values of a statement to be prepared that its scope decides: the lists."""
     values = statement.compile().params.items()
-    return Prepared(statement), {name: one for name, one in values if isinstance(one, list)}
+    return {name: one for name, one in values if isinstance(one, list)}
+
+
+@lru_cache(maxsize=64)
+def _last_change(scope: Scope, named: tuple[str, ...]) -> tuple[Prepared, dict[str, Any]]:
+    """Select number and moment of the last change of what is ``named``, prepared."""
+    table = series if "series" in named else study
+    uids = {
+        "study": study.c.study_instance_uid,
+        "series": series.c.series_instance_uid,
+        "sop": instance.c.sop_instance_uid,
+    }
+    statement = (
+        select(table.c.change, change.c.at)
+        .select_from(study.join(series, series.c.study_fk == study.c.id))
+        .join(instance, instance.c.series_fk == series.c.id)
+        .outerjoin(change, change.c.sequence == table.c.change)
+        .where(*(uids[name] == bindparam(name) for name in named), visible(scope))
+        .limit(1)
+    )
+    return Prepared(statement), scope_values(statement)
 
 
 class InstanceReader:
@@ -237,20 +262,21 @@ class InstanceReader:
         The number grows whenever an instance is added, replaced, deleted or restored: a
         validator. None when there is nothing to see.
         """
-        table = study if target.series_instance_uid is None else series
-        statement = (
-            select(table.c.change, change.c.at)
-            .select_from(study.join(series, series.c.study_fk == study.c.id))
-            .join(instance, instance.c.series_fk == series.c.id)
-            .outerjoin(change, change.c.sequence == table.c.change)
-            .where(target.condition(), visible(scope))
-            .limit(1)
-        )
+        uids = {
+            name: uid
+            for name, uid in (
+                ("study", target.study_instance_uid),
+                ("series", target.series_instance_uid),
+                ("sop", target.sop_instance_uid),
+            )
+            if uid is not None
+        }
+        statement, visible_to = _last_change(scope, tuple(uids))
         with self._engine.read() as connection:
-            row = connection.execute(statement).first()
-        if row is None:
-            return None
-        return row.change, None if row.at is None else clock.from_us(row.at)
+            rows = statement.rows(connection, uids | visible_to)
+        for number, at in rows:
+            return number, None if at is None else clock.from_us(at)
+        return None
 
     def _pages(self, scope: Scope, targets: Sequence[Target]) -> Iterator[list[int]]:
         for first in range(0, len(targets), _PAGE):
