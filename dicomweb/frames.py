@@ -99,6 +99,7 @@ def frame_parts(
         If a frame cannot be had so.
     """
     spool = _Spool()
+    held = 0
     parts: list[Part] = []
     for frame in frames:
         location = f"{instance_url(request, ref_of(stored))}/frames/{frame.frame_number}"
@@ -112,10 +113,15 @@ def frame_parts(
             frame.frame_number,
             offer.transfer_syntax_uid,
         )
-        if spool.size < _MOST_SPOOLED_BYTES:
-            parts.append(spool.part(offer.content_type, location, make()))
-        else:
+        if spool.size >= _MOST_SPOOLED_BYTES:
             parts.append(Part(offer.content_type, location, None, partial(_once, make)))
+            continue
+        frame_bytes = make()
+        held += len(frame_bytes)
+        if held <= _IN_MEMORY_BYTES:
+            parts.append(Part.held(offer.content_type, location, frame_bytes))
+        else:
+            parts.append(spool.part(offer.content_type, location, frame_bytes))
     return parts
 
 

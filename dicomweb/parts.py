@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Final
+from typing import Final, Self
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,7 +12,7 @@ from starlette.responses import Response
 from archive.retrieve.reading import cut
 from dicomweb.conditional import Validators, answered_early, byte_range
 from dicomweb.negotiation import MULTIPART
-from dicomweb.responses import StreamedResponse
+from dicomweb.responses import HeldResponse, StreamedResponse
 
 IMMUTABLE: Final = "private, max-age=31536000, immutable"
 REVALIDATE: Final = "private, no-cache"
@@ -34,6 +34,8 @@ class Part:
         Yields the content.
     section
         Yields so many bytes from an offset, where that costs less than skipping.
+    body
+        The content, where it is in memory already: then no thread has to make it.
     """
 
     content_type: str
@@ -41,6 +43,12 @@ class Part:
     length: int | None
     chunks: Callable[[], Iterator[bytes]]
     section: Callable[[int, int], Iterator[bytes]] | None = None
+    body: bytes | None = None
+
+    @classmethod
+    def held(cls, content_type: str, location: str, body: bytes) -> Self:
+        """Return a part whose content is in memory."""
+        return cls(content_type, location, len(body), lambda: iter((body,)), body=body)
 
     def cut(self, offset: int, length: int) -> Iterator[bytes]:
         """Yield ``length`` bytes from ``offset``."""
@@ -108,6 +116,14 @@ def _response(
     if early is not None:
         return early
     boundary = _new_boundary()
+    bodies = [part.body for part in known or () if part.body is not None]
+    if known is not None and len(bodies) == len(known):
+        return HeldResponse(
+            list(_framed(boundary, iter(known))),
+            media_type=_content_type(boundary, kind),
+            status_code=envelope.status,
+            headers=headers,
+        )
     return StreamedResponse(
         lambda: _framed(boundary, parts()),
         media_type=_content_type(boundary, kind),
@@ -162,6 +178,8 @@ def single_response(
     length = part.length
     wanted = byte_range(request, length, validators) if length is not None else None
     if wanted is None or length is None:
+        if part.body is not None:
+            return HeldResponse((part.body,), media_type=part.content_type, headers=headers)
         return StreamedResponse(
             part.chunks, media_type=part.content_type, length=length, headers=headers
         )

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -154,6 +154,45 @@ class StreamedResponse(Response):
             # The connection breaks, so that nobody takes what was sent for the whole.
             raise RuntimeError(f"a body of {self._length} bytes came out as {sent}")
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class HeldResponse(Response):
+    """A body that is in memory already, in one piece or a few; sent without a thread.
+
+    Parameters
+    ----------
+    pieces
+        The body.
+    """
+
+    def __init__(
+        self,
+        pieces: Sequence[bytes],
+        *,
+        media_type: str,
+        status_code: int = 200,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(
+            status_code=status_code, media_type=media_type, headers=dict(headers or {})
+        )
+        self._pieces = pieces
+        self.headers["content-length"] = str(sum(map(len, pieces)))
+
+    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        """Send it; a HEAD request gets the headers alone."""
+        await send(
+            {
+                "type": "http.response.start",
+                "status": self.status_code,
+                "headers": self.raw_headers,
+            }
+        )
+        pieces = () if scope["method"] == "HEAD" else self._pieces
+        for piece in pieces[:-1]:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        last = pieces[-1] if pieces else b""
+        await send({"type": "http.response.body", "body": last, "more_body": False})
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -182,8 +182,7 @@ def _image(request: Request, subject: Subject, rendering: Rendering) -> Shown:
 
 def image_part(rendering: Rendering, location: str) -> Part:
     """Make an image, and return it as a part."""
-    body = rendering.make()
-    return Part(rendering.media_type, location, len(body), lambda: iter((body,)))
+    return Part.held(rendering.media_type, location, rendering.make())
 
 
 # -- the rest ----------------------------------------------------------------------------------
