@@ -8,6 +8,7 @@ with its length and no faster, whatever it holds.
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import islice
 from typing import Final
 
@@ -19,6 +20,7 @@ _ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 _QUALITY: Final = re.compile(r"\d{0,9}\.?\d{0,9}")
 _SYNTAXES: Final = re.compile(r"[\s,\\]+")
 _LONGEST: Final = 16384
+_REMEMBERED: Final = 512
 _MOST_RANGES: Final = 64
 
 
@@ -123,6 +125,10 @@ def read_ranges(headers: Iterable[str]) -> list[MediaType]:
     When all that can be read is refused, one range without a name covers nothing.
     """
     text = ",".join(headers)[:_LONGEST]
+    return list(_remembered(text) if len(text) <= _REMEMBERED else _read_ranges(text))
+
+
+def _read_ranges(text: str) -> list[MediaType]:
     read = (range_ for pieces in _divided(text) if (range_ := _media_type(pieces)).name)
     ranges = list(islice(read, _MOST_RANGES))
     refused = tuple(range_ for range_ in ranges if range_.quality == 0)
@@ -130,6 +136,10 @@ def read_ranges(headers: Iterable[str]) -> list[MediaType]:
     if ranges and not wanted:
         return [MediaType("")]
     return sorted(wanted, key=lambda range_: (-range_.quality, -_name_precision(range_.name)))
+
+
+# Each program asks with the same few headers, again and again.
+_remembered = lru_cache(maxsize=256)(_read_ranges)
 
 
 def _divided(text: str) -> Iterator[list[str]]:

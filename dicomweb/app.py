@@ -13,6 +13,7 @@ from archive.errors import ArchiveError
 from dicomweb.admission import Admission
 from dicomweb.conditional import RangeError, range_response
 from dicomweb.cors import Cors, Preflight
+from dicomweb.metadata_cache import MetadataCache
 from dicomweb.responses import error_response, problem
 from dicomweb.routes import ROUTES
 from dicomweb.surround import Surround
@@ -54,5 +55,6 @@ def create_app(archive: Archive) -> Starlette:
     # A redirect for the sake of a slash would lose the body of what is stored.
     app.router.redirect_slashes = False
     app.state.archive = archive
+    app.state.metadata = MetadataCache()
     app.state.watch = ChangeWatch(archive.changes.counter)
     return app

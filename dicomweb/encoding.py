@@ -9,6 +9,8 @@ import zstandard
 from starlette.requests import Request
 from starlette.responses import Response
 
+from archive.dicom.part10 import Buffer
+
 # In the order we like them: zstd takes a third of the time and gives no more bytes.
 _CODINGS: Final = ("zstd", "gzip")
 _SMALLEST_BYTES: Final = 512
@@ -26,7 +28,7 @@ def choose_coding(request: Request) -> str:
     return best if found[best] > 0 and found[best] >= plain else ""
 
 
-def encoded(chunks: Iterator[bytes], coding: str) -> Iterator[bytes]:
+def encoded(chunks: Iterator[Buffer], coding: str) -> Iterator[Buffer]:
     """Yield ``chunks`` in a content coding that `choose_coding` returned."""
     if not coding:
         yield from chunks

@@ -26,8 +26,10 @@ from dicomweb.context import (
     principal_of,
     ref_of,
 )
+from dicomweb.inline import is_inline, may_wait
 from dicomweb.negotiation import Offer, choose, frame_offers, frames_offered
 from dicomweb.parts import IMMUTABLE, Envelope, Part, multipart_response, single_response
+from dicomweb.sendfile import file_span
 
 _MOST_FRAMES: Final = 100_000
 _IN_MEMORY_BYTES: Final = 16 << 20
@@ -106,6 +108,7 @@ def frame_parts(
         if _as_stored(stored, frame, offer.transfer_syntax_uid):
             parts.append(_stored_part(request, stored, frame, offer, location))
             continue
+        may_wait(request)
         make = partial(
             archive_of(request).render.transcode_frame,
             principal_of(request),
@@ -132,13 +135,20 @@ def _once(make: Callable[[], bytes]) -> Iterator[bytes]:
 def _stored_part(
     request: Request, stored: StoredInstance, frame: StoredFrame, offer: Offer, location: str
 ) -> Part:
-    read = partial(archive_of(request).retrieve.frame_chunks, stored, frame)
+    retrieve = archive_of(request).retrieve
+    if is_inline(request) and not frame.inflated:
+        body = retrieve.read_now(stored, frame.spans)
+        if body is not None:
+            return Part.held(offer.content_type, location, body)
+    read = partial(retrieve.frame_chunks, stored, frame)
+    whole = len(frame.spans) == 1 and not frame.inflated
     return Part(
         offer.content_type,
         location,
         frame.length_bytes,
         read,
         lambda offset, length: read(offset=offset, length=length),
+        file=file_span(retrieve.path_of(stored), *frame.spans[0]) if whole else None,
     )
 
 

@@ -15,9 +15,11 @@ from dicomweb.accept import MediaType
 from dicomweb.conditional import Validators, answered_early, strong_etag
 from dicomweb.context import archive_of, base_url, principal_of, resource_of
 from dicomweb.encoding import choose_coding, encoded
+from dicomweb.inline import may_wait
+from dicomweb.metadata_cache import MetadataCache, gathered
 from dicomweb.negotiation import MULTIPART, OCTETS, Offer, choose, part_kind
 from dicomweb.parts import REVALIDATE, Part, part_stream
-from dicomweb.responses import DICOM_JSON, StreamedResponse
+from dicomweb.responses import DICOM_JSON, HeldResponse, StreamedResponse
 
 DICOM_XML: Final = "application/dicom+xml"
 _UIDS: Final = ("0020000D", "0020000E", "00080018")
@@ -63,6 +65,14 @@ def _answer(request: Request, offer: Offer) -> Response:
     early = answered_early(request, validators, headers)
     if early is not None:
         return early
+    cache: MetadataCache = request.app.state.metadata
+    key = (ref, principal.scope, base, state.change, offer, coding)
+    held = cache.get(key) if not offer.multipart else None
+    if coding:
+        headers["Content-Encoding"] = coding
+    if held is not None:
+        return HeldResponse((held,), media_type=offer.media_type, headers=headers)
+    may_wait(request)
     instances = archive.retrieve.metadata(principal, ref, base_url=base)
     media_type = offer.media_type
     if offer.multipart:
@@ -72,8 +82,12 @@ def _answer(request: Request, offer: Offer) -> Response:
     else:
         body = _json_array(instances)
     if coding:
-        headers["Content-Encoding"] = coding
         body = encoded(body, coding)
+    if not offer.multipart:
+        whole, body = gathered(body)
+        if whole is not None:
+            cache.put(key, whole)
+            return HeldResponse((whole,), media_type=media_type, headers=headers)
     return StreamedResponse(lambda: body, media_type=media_type, headers=headers)
 
 

@@ -9,10 +9,12 @@ from typing import Final, Self
 from starlette.requests import Request
 from starlette.responses import Response
 
+from archive.dicom.part10 import Buffer
 from archive.retrieve.reading import cut
 from dicomweb.conditional import Validators, answered_early, byte_range
 from dicomweb.negotiation import MULTIPART
 from dicomweb.responses import HeldResponse, StreamedResponse
+from dicomweb.sendfile import FileSpan, Piece
 
 IMMUTABLE: Final = "private, max-age=31536000, immutable"
 REVALIDATE: Final = "private, no-cache"
@@ -36,21 +38,24 @@ class Part:
         Yields so many bytes from an offset, where that costs less than skipping.
     body
         The content, where it is in memory already: then no thread has to make it.
+    file
+        Where the content lies, where that is one stretch of a file.
     """
 
     content_type: str
     location: str
     length: int | None
-    chunks: Callable[[], Iterator[bytes]]
+    chunks: Callable[[], Iterator[Buffer]]
     section: Callable[[int, int], Iterator[bytes]] | None = None
-    body: bytes | None = None
+    body: Buffer | None = None
+    file: FileSpan | None = None
 
     @classmethod
-    def held(cls, content_type: str, location: str, body: bytes) -> Self:
+    def held(cls, content_type: str, location: str, body: Buffer) -> Self:
         """Return a part whose content is in memory."""
-        return cls(content_type, location, len(body), lambda: iter((body,)), body=body)
+        return cls(content_type, location, len(body), lambda: iter((bytes(body),)), body=body)
 
-    def cut(self, offset: int, length: int) -> Iterator[bytes]:
+    def cut(self, offset: int, length: int) -> Iterator[Buffer]:
         """Yield ``length`` bytes from ``offset``."""
         if self.section is not None:
             return self.section(offset, length)
@@ -130,7 +135,20 @@ def _response(
         length=None if known is None else _length(boundary, known),
         status_code=envelope.status,
         headers=headers,
+        pieces=None if known is None else _pieces(boundary, known),
     )
+
+
+def _pieces(boundary: str, parts: Sequence[Part]) -> list[Piece] | None:
+    """Return a body of parts as stretches of files and what stands between them."""
+    pieces: list[Piece] = []
+    between = b""
+    for part in parts:
+        if part.file is None:
+            return None
+        pieces += (between + _head(boundary, part), part.file)
+        between = b"\r\n"
+    return [*pieces, between + _closing(boundary)]
 
 
 def _length(boundary: str, parts: Sequence[Part]) -> int | None:
@@ -142,7 +160,7 @@ def _length(boundary: str, parts: Sequence[Part]) -> int | None:
     return total
 
 
-def part_stream(parts: Iterator[Part], kind: str) -> tuple[str, Iterator[bytes]]:
+def part_stream(parts: Iterator[Part], kind: str) -> tuple[str, Iterator[Buffer]]:
     """Return the Content-Type of a multipart, and its body."""
     boundary = _new_boundary()
     return _content_type(boundary, kind), _framed(boundary, parts)
@@ -152,7 +170,7 @@ def _content_type(boundary: str, kind: str) -> str:
     return f'{MULTIPART}; type="{kind}"; boundary={boundary}'
 
 
-def _framed(boundary: str, parts: Iterator[Part]) -> Iterator[bytes]:
+def _framed(boundary: str, parts: Iterator[Part]) -> Iterator[Buffer]:
     for part in parts:
         yield _head(boundary, part)
         yield from part.chunks()
@@ -181,7 +199,11 @@ def single_response(
         if part.body is not None:
             return HeldResponse((part.body,), media_type=part.content_type, headers=headers)
         return StreamedResponse(
-            part.chunks, media_type=part.content_type, length=length, headers=headers
+            part.chunks,
+            media_type=part.content_type,
+            length=length,
+            headers=headers,
+            pieces=None if part.file is None else [part.file],
         )
     start, count = wanted
     headers["Content-Range"] = f"bytes {start}-{start + count - 1}/{length}"

@@ -1,7 +1,7 @@
 """HTTP/1.1 as uvicorn speaks it, with a bound on the head of a request."""
 
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
@@ -10,6 +10,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from dicomweb.responses import problem_body
+from dicomweb.sendfile import Wire
 
 LONGEST_HEAD_BYTES: Final = 192 * 1024
 # The parser's own positions in a URL have 16 bits.
@@ -51,6 +52,9 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.url == b"*":
             self.url = b"/"
         super().on_headers_complete()
+        if self.cycle is not None:
+            scope: Any = self.cycle.scope
+            Wire(self.cycle).offer(scope)
 
     def _count(self, length: int, refusal: HTTPStatus) -> None:
         self._head_bytes += length

@@ -12,13 +12,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from archive.dicom.part10 import Buffer
 from archive.errors import BusyError, NotAcceptableError, StorageFullError, UnavailableError
 from dicomweb.errors import mapped
+from dicomweb.sendfile import SENT_KEY, Piece, Wire
 
 DICOM_JSON: Final = "application/dicom+json"
 # Each chunk costs a hop to a thread and back, about 50 us: small ones are gathered.
 _CHUNK_BYTES: Final = 512 * 1024
 RETRY_AFTER_S: Final = 10
+_JOINED_BYTES: Final = 256 * 1024
 
 
 class JsonResponse(Response):
@@ -85,21 +88,25 @@ class StreamedResponse(Response):
         Makes the iterator; called when the headers are out.
     length
         Content-Length, where it is known: then nothing needs chunked coding.
+    pieces
+        The same body as spans of files and what stands between them, where it is that.
     """
 
     def __init__(
         self,
-        chunks: Callable[[], Iterator[bytes]],
+        chunks: Callable[[], Iterator[Buffer]],
         *,
         media_type: str,
         length: int | None = None,
         status_code: int = 200,
         headers: Mapping[str, str] | None = None,
+        pieces: Sequence[Piece] | None = None,
     ) -> None:
         super().__init__(
             status_code=status_code, media_type=media_type, headers=dict(headers or {})
         )
         self._chunks = chunks
+        self._pieces = pieces
         self._length = length
         del self.headers["content-length"]
         if length is not None:
@@ -110,6 +117,12 @@ class StreamedResponse(Response):
         if scope["method"] == "HEAD":
             await self._start(send)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
+        wire = Wire.of(scope)
+        if wire is not None and self._pieces is not None:
+            await self._start(send)
+            sent = await wire.send(self._pieces)
+            await send({"type": "http.response.body", "body": b"", SENT_KEY: sent})
             return
         gathered = _gathered(self._chunks())
         try:
@@ -131,7 +144,7 @@ class StreamedResponse(Response):
         )
 
     async def _send_body(
-        self, chunk: bytes | None, rest: Iterator[bytes], receive: Receive, send: Send
+        self, chunk: Buffer | None, rest: Iterator[Buffer], receive: Receive, send: Send
     ) -> None:
         gone: asyncio.Task[None] | None = None
         sent = 0
@@ -167,7 +180,7 @@ class HeldResponse(Response):
 
     def __init__(
         self,
-        pieces: Sequence[bytes],
+        pieces: Sequence[Buffer],
         *,
         media_type: str,
         status_code: int = 200,
@@ -189,10 +202,11 @@ class HeldResponse(Response):
             }
         )
         pieces = () if scope["method"] == "HEAD" else self._pieces
+        if sum(map(len, pieces)) <= _JOINED_BYTES:
+            pieces = (b"".join(pieces),)  # to copy it costs less than to send it in pieces
         for piece in pieces[:-1]:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
-        last = pieces[-1] if pieces else b""
-        await send({"type": "http.response.body", "body": last, "more_body": False})
+        await send({"type": "http.response.body", "body": pieces[-1], "more_body": False})
 
 
 async def _disconnected(receive: Receive) -> None:
@@ -200,8 +214,8 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-def _gathered(chunks: Iterator[bytes]) -> Generator[bytes]:
-    pending: list[bytes] = []
+def _gathered(chunks: Iterator[Buffer]) -> Generator[Buffer]:
+    pending: list[Buffer] = []
     size = 0
     with contextlib.ExitStack() as ending:
         if isinstance(chunks, Generator):

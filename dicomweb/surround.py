@@ -13,6 +13,7 @@ from archive.log import get_logger
 from archive.metrics import REQUESTS_SERVED
 from dicomweb.resources import OPERATION_KEY
 from dicomweb.responses import RETRY_AFTER_S, problem
+from dicomweb.sendfile import SENT_KEY
 
 logger = get_logger(__name__)
 # At most this many requests are in the works in one worker: each holds a little memory.
@@ -83,7 +84,7 @@ class _Exchange:
             headers["X-Content-Type-Options"] = "nosniff"
             headers.setdefault("Cross-Origin-Resource-Policy", "cross-origin")
         elif message["type"] == "http.response.body":
-            self._bytes += len(message.get("body", b""))
+            self._bytes += len(message.get("body", b"")) + message.get(SENT_KEY, 0)
         await self._send(message)
 
     def note(self) -> None:

@@ -28,6 +28,7 @@ from dicomweb.context import (
     warning,
 )
 from dicomweb.frames import spooled_part
+from dicomweb.inline import is_inline, may_wait
 from dicomweb.negotiation import (
     AS_STORED,
     DICOM,
@@ -38,6 +39,7 @@ from dicomweb.negotiation import (
     instances_offered,
 )
 from dicomweb.parts import Envelope, Part, multipart_response, single_response, streamed_parts
+from dicomweb.sendfile import file_span
 from dicomweb.zipped import wants_directory, zip_response
 
 # More are asked for again when they are sent, so that memory stays what it is.
@@ -48,11 +50,14 @@ def retrieve_instances(request: Request) -> Response:
     """Return a study, a series or an instance (PS3.18 §10.4.1.1.1)."""
     ref = resource_of(request)
     single = isinstance(ref, InstanceRef)
+    if not single:
+        may_wait(request)
     found = _find(request, ref)
 
     def make(offer: Offer) -> Response:
         if offer.multipart and offer.media_type != DICOM:
             # Instances as octet-stream are their bulk data (PS3.18 Table 10.4.4-1).
+            may_wait(request)
             return retrieve_all(request, ref, pixels_only=False)
         if single:
             return answer_with_instance(request, next(found()), offer)
@@ -67,7 +72,11 @@ def retrieve_instances(request: Request) -> Response:
 
 
 def _find(request: Request, ref: ResourceRef) -> Callable[[], Iterator[StoredInstance]]:
-    ask = partial(archive_of(request).retrieve.instances, principal_of(request), [ref])
+    retrieve, principal = archive_of(request).retrieve, principal_of(request)
+    if isinstance(ref, InstanceRef):
+        stored = retrieve.instance(principal, ref)
+        return lambda: iter((stored,))
+    ask = partial(retrieve.instances, principal, [ref])
     held = list(islice(ask(), _MOST_HELD + 1))
     if not held:
         raise NotFoundError(f"nothing is stored under {describe(ref)}")
@@ -92,6 +101,7 @@ def answer_with_instance(request: Request, stored: StoredInstance, offer: Offer)
     etag = strong_etag(stored.digest.hex(), stored.instance_id, form, base)
     validators = Validators(etag, stored.received_at)
     if offer.media_type == ZIP:
+        may_wait(request)
         sizes = [(stored, part.length or 0)]
         envelope = Envelope(validators)
         return zip_response(
@@ -173,6 +183,7 @@ def _part(request: Request, stored: StoredInstance, planned: _Plan) -> Part:
         raise NotAcceptableError(planned.refusal)
     if not planned.wanted:
         return _stored_part(request, stored)
+    may_wait(request)
     location = instance_url(request, ref_of(stored))
     content_type = f"{DICOM}; transfer-syntax={planned.wanted}"
     try:
@@ -191,13 +202,21 @@ def _part(request: Request, stored: StoredInstance, planned: _Plan) -> Part:
 
 
 def _stored_part(request: Request, stored: StoredInstance) -> Part:
-    read = partial(archive_of(request).retrieve.iter_chunks, stored)
+    retrieve = archive_of(request).retrieve
+    content_type = f"{DICOM}; transfer-syntax={stored.transfer_syntax_uid}"
+    location = instance_url(request, ref_of(stored))
+    if is_inline(request):
+        body = retrieve.read_now(stored, ((0, stored.size_bytes),))
+        if body is not None:
+            return Part.held(content_type, location, body)
+    read = partial(retrieve.iter_chunks, stored)
     return Part(
-        f"{DICOM}; transfer-syntax={stored.transfer_syntax_uid}",
-        instance_url(request, ref_of(stored)),
+        content_type,
+        location,
         stored.size_bytes,
         read,
         lambda offset, length: read(offset=offset, length=length),
+        file=file_span(retrieve.path_of(stored), 0, stored.size_bytes),
     )
 
 

@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from archive.dicom.dicomdir import FILE_NAME, Directory
 from archive.dicom.instance import Attributes
+from archive.dicom.part10 import Buffer
 from archive.retrieve.values import StoredInstance
 from dicomweb.conditional import answered_early
 from dicomweb.negotiation import ZIP
@@ -162,7 +163,7 @@ def _archive(entries: Iterable[tuple[bytes, datetime, Part]]) -> Iterator[bytes]
     yield directory + _end(len(written), len(directory), offset)
 
 
-def _blocks(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def _blocks(chunks: Iterable[Buffer]) -> Iterator[bytes]:
     rest = b""
     for chunk in chunks:
         joined = rest + chunk

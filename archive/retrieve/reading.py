@@ -2,13 +2,15 @@
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from archive.dicom.frame_table import Span
 from storage.index.rows import StoredInstance
-from storage.objects.base import ObjectStore
+from storage.objects.base import Buffer, ObjectStore
 
 CHUNK_BYTES: Final = 256 * 1024
+# What goes out is of the type that comes in.
+Piece = TypeVar("Piece", bytes, Buffer)
 
 
 def iter_spans(
@@ -51,7 +53,7 @@ def swapped(chunks: Iterable[bytes], word_bytes: int) -> Iterator[bytes]:
         yield rest
 
 
-def cut(chunks: Iterable[bytes], offset: int, length: int) -> Iterator[bytes]:
+def cut(chunks: Iterable[Piece], offset: int, length: int) -> Iterator[Piece]:
     """Yield ``length`` bytes of ``chunks`` from byte ``offset``."""
     for chunk in chunks:
         taken = chunk[offset : offset + length]

@@ -30,9 +30,10 @@ from archive.retrieve.values import (
 from storage.index.rows import InstanceDetail
 from storage.index.selection import InstanceReader, Target
 from storage.index.standing import StandingReader
-from storage.objects.base import ObjectStore
+from storage.objects.base import Buffer, ObjectStore
 
 PIXEL_DATA: Final = frozenset({"7FE00010", "7FE00008", "7FE00009"})
+_MOST_AT_ONCE_BYTES: Final = 1 << 20
 _OCTETS: Final = "application/octet-stream"
 _DOCUMENT: Final = "00420011"
 _DOCUMENT_TYPE: Final = "00420012"
@@ -133,6 +134,22 @@ class RetrieveService:
         size = stored.size_bytes - offset if length is None else length
         with storage_translated():
             yield from self._objects.iter_chunks(stored.object_key, offset, size, chunk_bytes)
+
+    def read_now(self, stored: StoredInstance, spans: Sequence[Span]) -> Buffer | None:
+        """Return the bytes of ``spans``, joined, where they are in memory; else None.
+
+        Few enough to be worth it: beyond a megabyte there is nothing to gain.
+        """
+        if sum(length for _, length in spans) > _MOST_AT_ONCE_BYTES:
+            return None
+        pieces = []
+        with storage_translated():
+            for offset, length in spans:
+                piece = self._objects.read_now(stored.object_key, offset, length)
+                if piece is None:
+                    return None
+                pieces.append(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def path_of(self, stored: StoredInstance) -> Path | None:
         """Return the file that holds the object, where it is one."""

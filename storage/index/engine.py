@@ -24,6 +24,7 @@ _STATEMENT_TIMEOUT_S: Final = 30.0
 _PROGRESS_STEPS: Final = 100_000
 _WRITING: Final = "fileroom_writing"
 _LOCK_POLL_S: Final = 0.0005
+_KEPT_READERS: Final = 4
 # What drivers say of a statement that was not let finish.
 _TOOK_TOO_LONG: Final = ("locked", "interrupted", "statement timeout", "user request")
 
@@ -83,6 +84,7 @@ class IndexEngine:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         open_engine = self._sqlite if self.is_sqlite else self._postgresql
         self._engine = open_engine(pool_size)
+        self._idle_readers: deque[Connection] = deque()
         self._idle_writers: deque[Connection] = deque()
         self._stop: Stop | None = None
 
@@ -110,7 +112,7 @@ class IndexEngine:
         """
         with (
             self._translated(),
-            self._engine.connect() as connection,
+            self._reader() as connection,
             self._interruptible(connection),
         ):
             if self.is_sqlite:
@@ -138,24 +140,38 @@ class IndexEngine:
             yield connection
 
     @contextlib.contextmanager
+    def _reader(self) -> Iterator[Connection]:
+        with self._lent(self._idle_readers, _KEPT_READERS) as connection:
+            yield connection
+            if connection.in_transaction():
+                connection.rollback()
+
+    @contextlib.contextmanager
     def _writer(self) -> Iterator[Connection]:
-        """Lend the connection that writes: SQLite has one writer, and so does each process.
+        # SQLite has one writer, and so has each process.
+        with self._lent(self._idle_writers, 1) as connection:
+            if not connection.get_execution_options().get(_WRITING, False):
+                connection.execution_options(**{_WRITING: True})
+            yield connection
+
+    @contextlib.contextmanager
+    def _lent(self, idle: deque[Connection], kept: int) -> Iterator[Connection]:
+        """Lend one of the ``idle`` connections, of which so many are kept.
 
         To take one from the pool and give it back costs as much as a short transaction. A
-        server's may have been closed meanwhile; only the pool asks.
+        server's may have been closed meanwhile, and only the pool asks: those are not kept.
         """
         try:
-            connection = self._idle_writers.popleft()
+            connection = idle.popleft()
         except IndexError:
             connection = self._engine.connect()
-            connection.execution_options(**{_WRITING: True})
         try:
             yield connection
         except BaseException:
             connection.close()
             raise
-        if self.is_sqlite and not self._idle_writers:
-            self._idle_writers.append(connection)
+        if self.is_sqlite and len(idle) < kept:
+            idle.append(connection)
         else:
             connection.close()
 
@@ -167,8 +183,9 @@ class IndexEngine:
 
     def close(self) -> None:
         """Close every connection."""
-        while self._idle_writers:
-            self._idle_writers.popleft().close()
+        for idle in (self._idle_readers, self._idle_writers):
+            while idle:
+                idle.popleft().close()
         self._engine.dispose()
 
     def _interruptible(self, connection: Connection) -> contextlib.AbstractContextManager[None]:

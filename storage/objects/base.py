@@ -71,6 +71,15 @@ class ObjectStore(Protocol):
     def read(self, key: str, offset: int, length: int) -> bytes:
         """Return up to ``length`` bytes from ``offset``; raises ObjectMissingError."""
 
+    def read_now(self, key: str, offset: int, length: int) -> Buffer | None:
+        """Return ``length`` bytes from ``offset`` where that needs no waiting; else None.
+
+        Raises
+        ------
+        ObjectMissingError
+            If there is no such object.
+        """
+
     def iter_chunks(
         self, key: str, offset: int, length: int, chunk_bytes: int
     ) -> Iterator[bytes]:

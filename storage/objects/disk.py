@@ -42,6 +42,7 @@ _NOT_NOW: Final = frozenset(
         errno.ENOTCONN,
     }
 )
+_NO_WAIT: Final = getattr(os, "RWF_NOWAIT", 0)
 # A journal is cut back when nothing is outstanding and it is larger than this.
 _JOURNAL_BYTES: Final = 256 * 1024
 
@@ -259,6 +260,24 @@ class DiskStore:
                 return os.pread(descriptor, length, offset)
             finally:
                 os.close(descriptor)
+
+    def read_now(self, key: str, offset: int, length: int) -> Buffer | None:
+        """Return ``length`` bytes from ``offset`` if they are in the page cache; else None.
+
+        Raises
+        ------
+        ObjectMissingError
+            If there is no such object.
+        """
+        with _translated(key):
+            descriptor = os.open(self._path(key), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            data = bytearray(length)
+            return data if os.preadv(descriptor, [data], offset, _NO_WAIT) == length else None
+        except OSError:  # none of it is there, or this file system does not tell
+            return None
+        finally:
+            os.close(descriptor)
 
     def iter_chunks(
         self, key: str, offset: int, length: int, chunk_bytes: int

@@ -1,0 +1,160 @@
+"""Long bodies from files, which the kernel sends without this program touching a byte.
+
+ASGI has no such message that uvicorn knows of, so the protocol puts a `Wire` into the scope of
+each request. A thread sends as long as the peer keeps up; while it does not, the event loop
+waits for it, so that slow downloads hold no thread.
+"""
+
+import asyncio
+import os
+import select
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import anyio.to_thread
+from starlette.types import Scope
+
+_WIRE_KEY: Final = "fileroom.wire"
+# How much the last message of a body says was sent beside the messages.
+SENT_KEY: Final = "fileroom.sent"
+# How long a thread waits for a peer that has stopped reading.
+_PATIENCE_MS: Final = 50
+_MOST_AT_ONCE: Final = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class FileSpan:
+    """Bytes of a file.
+
+    Parameters
+    ----------
+    offset, length
+        Where they begin, and how many they are.
+    """
+
+    path: Path
+    offset: int
+    length: int
+
+
+Piece = bytes | FileSpan
+
+
+def file_span(path: Path | None, offset: int, length: int) -> FileSpan | None:
+    """Return a stretch of a file; None of what is no file."""
+    return None if path is None else FileSpan(path, offset, length)
+
+
+def length_of(pieces: Sequence[Piece]) -> int:
+    """Return how many bytes ``pieces`` are."""
+    return sum(piece.length if isinstance(piece, FileSpan) else len(piece) for piece in pieces)
+
+
+class Wire:
+    """The connection that a request came on.
+
+    Parameters
+    ----------
+    cycle
+        uvicorn's request and response.
+    """
+
+    def __init__(self, cycle: Any) -> None:  # noqa: ANN401 - uvicorn's
+        self._cycle = cycle
+
+    @staticmethod
+    def of(scope: Scope) -> "Wire | None":
+        """Return the wire of a request; None where bytes have to be handed over instead."""
+        wire: Wire | None = scope.get(_WIRE_KEY)
+        return wire
+
+    def offer(self, scope: Scope) -> None:
+        """Let the handler of a request use it, unless what is sent has to be enciphered."""
+        if self._cycle.transport.get_extra_info("sslcontext") is None:
+            scope[_WIRE_KEY] = self
+
+    async def send(self, pieces: Sequence[Piece]) -> int:
+        """Send ``pieces`` behind the headers; return how many bytes they were.
+
+        Raises
+        ------
+        OSError
+            If the connection is gone, or a file.
+        """
+        transport = self._cycle.transport
+        while transport.get_write_buffer_size():  # noqa: ASYNC110 - headers go first, at once
+            await asyncio.sleep(0)
+        connected: socket.socket = transport.get_extra_info("socket")
+        # A handle of our own: the loop may close its own one meanwhile.
+        descriptor = os.dup(connected.fileno())
+        try:
+            sending = _Sending(descriptor, pieces)
+            while not await anyio.to_thread.run_sync(sending.go_on):
+                await _writable(descriptor)
+        finally:
+            os.close(descriptor)
+        total = length_of(pieces)
+        self._cycle.expected_content_length -= total
+        return total
+
+
+class _Sending:
+    """What is still to be sent."""
+
+    def __init__(self, descriptor: int, pieces: Sequence[Piece]) -> None:
+        self._descriptor = descriptor
+        self._pieces = list(reversed(pieces))
+        self._done = 0
+        self._room = select.poll()
+        self._room.register(descriptor, select.POLLOUT)
+
+    def go_on(self) -> bool:
+        """Send until all is sent, or the peer has stopped reading; tell which."""
+        while self._pieces:
+            piece = self._pieces[-1]
+            finished = self._file(piece) if isinstance(piece, FileSpan) else self._bytes(piece)
+            if not finished:
+                return False
+            self._pieces.pop()
+            self._done = 0
+        return True
+
+    def _bytes(self, piece: bytes) -> bool:
+        while self._done < len(piece):
+            try:
+                self._done += os.write(self._descriptor, memoryview(piece)[self._done :])
+            except BlockingIOError:
+                if not self._room.poll(_PATIENCE_MS):
+                    return False
+        return True
+
+    def _file(self, span: FileSpan) -> bool:
+        file = os.open(span.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            while self._done < span.length:
+                at, left = span.offset + self._done, span.length - self._done
+                try:
+                    count = os.sendfile(self._descriptor, file, at, min(left, _MOST_AT_ONCE))
+                except BlockingIOError:
+                    if not self._room.poll(_PATIENCE_MS):
+                        return False
+                    continue
+                if not count:
+                    raise OSError(f"{span.path.name} ends {left} bytes early")
+                self._done += count
+        finally:
+            os.close(file)
+        return True
+
+
+async def _writable(descriptor: int) -> None:
+    loop = asyncio.get_running_loop()
+    room = asyncio.Event()
+    loop.add_writer(descriptor, room.set)
+    try:
+        await room.wait()
+    finally:
+        loop.remove_writer(descriptor)
