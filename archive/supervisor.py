@@ -16,12 +16,11 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from archive.assembly import prepare
 from archive.config import Config
 from archive.log import get_logger
 from archive.metrics import use_folder
@@ -39,7 +38,6 @@ _PRELOADED: Final = (
     "dimse.server",
     "dimse.courier",
     "dicomweb.worker",
-    "archive.background",
 )
 
 
@@ -57,7 +55,13 @@ class _Worker:
     started_at: float = 0.0
     failures: int = 0
     due_at: float = 0.0
-    sockets: list[socket.socket] = field(default_factory=list)
+    # Nobody needs it before somebody calls here: until then it takes no memory.
+    awaits: socket.socket | None = None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it runs, or would as soon as somebody called."""
+        return bool(self.pid) or self.awaits is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +107,10 @@ class Supervisor:
             render = bind_socket(self._run_dir / "render.sock")
             self._sockets = [one for one in (http, dicom, secure, render) if one]
             use_folder(self._run_dir / "metrics")
-            prepare(self._config)
+            _preload()
+            _prepare(self._config)
             self._plan(http, dicom, secure, render)
             self._watch_signals()
-            _preload()
             try:
                 tls = secure.getsockname()[:2] if secure else None
                 self._watch(Endpoints(http.getsockname()[:2], dicom.getsockname()[:2], tls))
@@ -160,7 +164,6 @@ class Supervisor:
                     memory_limit_bytes=config.render.memory_limit_bytes,
                 ),
             ),
-            ("background", 1, partial(_call, "archive.background:run", config)),
             (
                 "courier",
                 1,
@@ -168,7 +171,7 @@ class Supervisor:
             ),
         ]
         self._workers = [
-            _Worker(f"{name}-{number}", start)
+            _Worker(f"{name}-{number}", start, awaits=render if name == "render" else None)
             for name, count, start in roles
             for number in range(1, count + 1)
         ]
@@ -178,10 +181,10 @@ class Supervisor:
         while not self._stopping:
             now = time.monotonic()
             for worker in self._workers:
-                if not worker.pid and now >= worker.due_at:
+                if not worker.pid and worker.awaits is None and now >= worker.due_at:
                     self._start(worker)
             self._publish()
-            if not announced and all(worker.pid for worker in self._workers):
+            if not announced and all(worker.is_up for worker in self._workers):
                 announced = True
                 self._on_ready(endpoints)
             self._wait(_POLL_S)
@@ -219,7 +222,7 @@ class Supervisor:
     def _publish(self) -> None:
         write_readiness(
             self._config.archive.data_dir,
-            {worker.name: bool(worker.pid) for worker in self._workers},
+            {worker.name: worker.is_up for worker in self._workers},
         )
 
     # -- signals ---------------------------------------------------------------------------
@@ -236,6 +239,8 @@ class Supervisor:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._reader, selectors.EVENT_READ)
+        for awaited in {worker.awaits for worker in self._workers if worker.awaits}:
+            self._selector.register(awaited, selectors.EVENT_READ)
 
     def _stop(self, _number: int, _frame: object) -> None:
         if self._stopping:  # asked twice: at once
@@ -243,9 +248,19 @@ class Supervisor:
         self._stopping = True
 
     def _wait(self, seconds: float) -> None:
-        if self._selector.select(seconds):
-            with contextlib.suppress(BlockingIOError):
-                self._reader.recv(4096)
+        for key, _ in self._selector.select(seconds):
+            if key.fileobj is self._reader:
+                with contextlib.suppress(BlockingIOError):
+                    self._reader.recv(4096)
+            else:
+                self._called(key.fileobj)
+
+    def _called(self, awaited: object) -> None:
+        """Have those started, from now on, who were to wait until somebody calls."""
+        self._selector.unregister(awaited)  # type: ignore[arg-type]
+        for worker in self._workers:
+            if worker.awaits is awaited:
+                worker.awaits = None
 
     def _signal_all(self, number: signal.Signals) -> None:
         for worker in self._workers:
@@ -332,6 +347,21 @@ def _preload() -> None:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()  # the collector would write to every page that is shared
+
+
+def _prepare(config: Config) -> None:
+    """Prepare data directory and index in a process of its own.
+
+    What that loads and leaves behind would otherwise be in the memory of every worker.
+    """
+    pid = os.fork()
+    if pid == 0:
+        _become(_Worker("preparation", partial(_call, "archive.assembly:prepare", config)))
+    _, status = os.waitpid(pid, 0)
+    if status:
+        raise SupervisorError(
+            f"what is in {config.archive.data_dir} cannot be made ready: the log has the reason"
+        )
 
 
 def _become(worker: _Worker) -> None:

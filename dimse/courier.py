@@ -1,4 +1,4 @@
-"""The worker that calls on others: what this archive has to say or to send by itself.
+"""The worker that acts by itself: what this archive has to say, to send, to tidy up.
 
 One a node, started by the supervisor. Each of its steps does what is due and returns, or goes
 on until it is told to stop; it has a thread of its own, so that a peer who does not answer one
@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Final
 
 from archive.assembly import Archive, open_archive
+from archive.background import keep_up
 from archive.config import Config
 from archive.log import configure_logging, get_logger
 from dimse.commitment_delivery import deliver_due as deliver_commitments
@@ -30,6 +31,7 @@ Step = Callable[[Archive, threading.Event], None]
 STEPS: Final[Mapping[str, Step]] = {
     "commitment": deliver_commitments,
     "forwarding": forward_due,
+    "background": keep_up,
 }
 
 _PAUSE_S: Final = 1.0
