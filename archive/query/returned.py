@@ -1,5 +1,6 @@
 """What a match is returned with (PS3.18 §10.6.3.3, PS3.4 §C.4.1.1.3)."""
 
+import threading
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, Final
@@ -35,6 +36,9 @@ def _empty(tags: Iterable[str]) -> Match:
     return {tag: {"vr": public_vr(int(tag, 16))[:2] or "UN"} for tag in tags}
 
 
+# Every instance names its parents, and says that it is there and how it is encoded.
+_OF_EVERY_INSTANCE: Final = ("0020000D", "0020000E", "00083002", "00080056", "00080005")
+_local: Final = threading.local()
 _EMPTY_STUDY: Final = _empty(REQUIRED_STUDY)
 _EMPTY_SERIES: Final = _empty(REQUIRED_SERIES)
 
@@ -64,11 +68,13 @@ class Projection:
         self._fields = request.fields
         self._with_study = with_study
         self._with_series = with_series
-        # What a study is returned with, in order, and what stands for what is not known.
+        # What a study, or an instance, is returned with, in order, and what stands for what is
+        # not known: sorted once for the search.
         self._of_studies = [
             (tag, _EMPTY_STUDY.get(tag) or self._empty_if_asked(tag))
             for tag in sorted({*DEFAULT_STUDY, *self._fields})
         ]
+        self._of_instances = self._instance_tags()
         self.of: Callable[[Row], Match] = {
             Level.PATIENT: self._patient,
             Level.STUDY: self._study,
@@ -135,30 +141,47 @@ class Projection:
         return self._finished(match, lambda tag: tag in LEVEL_OF)
 
     def _instance(self, row: Row) -> Match:
-        metadata: Match = orjson.loads(zstandard.decompress(row.metadata))
+        known: Match = orjson.loads(_decompressed(row.metadata))
         # What a key was compared with is what is returned, where instances disagree.
-        metadata |= _pick(_parsed(row.series_attributes), SERIES_TAGS)
-        metadata |= _pick(_parsed(row.study_attributes), STUDY_TAGS)
-        match = self._of_parent_study(metadata, row)
-        if self._with_series:
-            match |= _EMPTY_SERIES | _pick(metadata, DEFAULT_SERIES)
-        if self._with_series or "00201209" in self._fields:
-            match["00201209"] = _element("IS", row.number_of_series_instances)
-        if self._request.all_fields:
-            match |= {tag: value for tag, value in metadata.items() if _is_small(value)}
-        wanted = {*DEFAULT_INSTANCE, *self._fields, *private_of(self._fields)}
-        match |= _pick(metadata, wanted)
-        match["0020000D"] = _element("UI", row.study_instance_uid)
-        match["0020000E"] = _element("UI", row.series_instance_uid)
-        match["00083002"] = _element("UI", row.transfer_syntax_uid)
-        match["00080056"] = _ONLINE
-        return self._finished(match, lambda _: True)
+        known.update(_of_series(row.series_attributes))
+        known.update(_of_study(row.study_attributes))
+        stored = dict(known) if self._request.all_fields else {}
+        known["00201206"] = _element("IS", row.number_of_study_series)
+        known["00201208"] = _element("IS", row.number_of_study_instances)
+        known["00080062"] = _element("UI", *_listed(row.sop_classes))
+        if modalities := _listed(row.modalities):
+            known["00080061"] = _element("CS", *modalities)
+        known["00201209"] = _element("IS", row.number_of_series_instances)
+        known["0020000D"] = _element("UI", row.study_instance_uid)
+        known["0020000E"] = _element("UI", row.series_instance_uid)
+        known["00083002"] = _element("UI", row.transfer_syntax_uid)
+        known["00080056"] = _ONLINE
+        known["00080005"] = _UTF8
+        match = {
+            tag: element
+            for tag, default in self._of_instances
+            if (element := known.get(tag, default)) is not None
+        }
+        if stored:
+            small = {tag: value for tag, value in stored.items() if _is_small(value)}
+            match = dict(sorted((small | match).items()))
+        return match
+
+    def _instance_tags(self) -> list[tuple[str, dict[str, Any] | None]]:
+        tags = [*DEFAULT_INSTANCE, *_OF_EVERY_INSTANCE, *private_of(self._fields)]
+        tags += DEFAULT_STUDY if self._with_study else ()
+        tags += DEFAULT_SERIES if self._with_series else ()
+        defaults: dict[str, dict[str, Any] | None] = dict.fromkeys(tags)
+        defaults |= _EMPTY_STUDY if self._with_study else {}
+        defaults |= _EMPTY_SERIES if self._with_series else {}
+        defaults |= _empty(self._fields)
+        return sorted(defaults.items())
 
     def with_private(self, match: Match, first: bytes | None) -> Match:
         """Add the private attributes that were asked for, as the first instance has them."""
         if first is None:
             return match
-        metadata: Match = orjson.loads(zstandard.decompress(first))
+        metadata: Match = orjson.loads(_decompressed(first))
         return dict(sorted((match | _pick(metadata, private_of(self._fields))).items()))
 
     # -- parts -----------------------------------------------------------------------------
@@ -190,11 +213,23 @@ class Projection:
         return dict(sorted(match.items()))
 
 
+# What matches of a page share is read once; not to be changed.
 @lru_cache(maxsize=256)
-def _parsed(attributes: bytes) -> Match:
-    """Return the attributes of a parent, which the matches of a page share; not to change."""
-    parsed: Match = orjson.loads(attributes)
-    return parsed
+def _of_series(attributes: bytes) -> Match:
+    return _pick(orjson.loads(attributes), SERIES_TAGS)
+
+
+@lru_cache(maxsize=256)
+def _of_study(attributes: bytes) -> Match:
+    return _pick(orjson.loads(attributes), STUDY_TAGS)
+
+
+def _decompressed(metadata: bytes) -> bytes:
+    decompressor = getattr(_local, "decompressor", None)
+    if decompressor is None:
+        decompressor = _local.decompressor = zstandard.ZstdDecompressor()
+    json: bytes = decompressor.decompress(metadata)
+    return json
 
 
 def _pick(attributes: Match, tags: Iterable[str]) -> Match:
