@@ -69,10 +69,17 @@ class Answers:
             tag: identifier.texts(tag) for tag in self._asked if _is_private_creator(tag)
         }
         self._with_times = any(_vr(tag, e) in _TIMES for tag, e in self._asked.items())
-        self._fixed: Match = {
+        fixed: Match = {
             LEVEL: {"vr": "CS", "Value": [request.level.value]},
             RETRIEVE_AE_TITLE: {"vr": "AE", "Value": [ae_title]},
             AVAILABILITY: {"vr": "CS", "Value": ["ONLINE"]},
+        }
+        self._fixed = {tag: self._encoder.element(tag, of) for tag, of in fixed.items()}
+        # What is taken from the match as it is, and what stands there where it has nothing.
+        self._plain: Match = {
+            tag: {"vr": _vr(tag, element)}
+            for tag, element in self._asked.items()
+            if tag not in self._items and tag != ZONE and not int(tag[:4], 16) & 1
         }
         self._order = sorted({*self._asked, *self._fixed, ZONE})
 
@@ -84,11 +91,15 @@ class Answers:
         zone = self._request.zone
         if zone is not None:
             match = in_zone(match, zone)
-        elements = []
+        elements: list[tuple[str, Element | bytes]] = []
         for tag in self._order:
-            element = self._fixed.get(tag) or self._element(tag, match)
-            if element is not None:
-                elements.append((tag, element))
+            element: Element | bytes | None = self._fixed.get(tag)
+            if element is None:
+                plain = self._plain.get(tag)
+                element = self._element(tag, match) if plain is None else match.get(tag, plain)
+                if element is None or "BulkDataURI" in element:
+                    continue
+            elements.append((tag, element))
         return self._encoder.encode(elements)
 
     def _element(self, tag: str, match: Match) -> Element | None:

@@ -76,18 +76,21 @@ class DataSetEncoder:
         self._big_endian = syntax.big_endian
         order = ">" if syntax.big_endian else "<"
         self._tag_and_length = struct.Struct(order + "HHI")
-        self._tag_and_vr = struct.Struct(order + "HH2sH")
+        self._tag = struct.Struct(order + "HH")
         self._length = struct.Struct(order + "I")
+        self._short = struct.Struct(order + "H")
+        # The bytes before the length, of what is written again and again.
+        self._heads: dict[tuple[str, str], bytes] = {}
         self._sets = character_sets(asked)
 
-    def encode(self, elements: Iterable[tuple[str, Element]]) -> bytes:
+    def encode(self, elements: Iterable[tuple[str, Element | bytes]]) -> bytes:
         """Return a data set.
 
         Parameters
         ----------
         elements
-            Tags, ascending, and what they hold; without Specific Character Set (0008,0005),
-            which is added where it is needed.
+            Tags, ascending, and what they hold, or the elements as `element` wrote them;
+            without Specific Character Set (0008,0005), which is added where it is needed.
         """
         listed = list(elements)
         for characters in self._sets:
@@ -103,10 +106,19 @@ class DataSetEncoder:
         deflated = deflater.compress(body) + deflater.flush()
         return deflated + b"\0" * (len(deflated) % 2)  # PS3.5 §A.5
 
-    def _body(self, elements: list[tuple[str, Element]], characters: CharacterSet) -> bytes:
-        parts = [self._element(tag, element, characters) for tag, element in elements]
+    def element(self, tag: str, element: Element) -> bytes:
+        """Return an element of a plain VR, to be part of many data sets."""
+        return self._element(tag, element, _ASCII)
+
+    def _body(
+        self, elements: list[tuple[str, Element | bytes]], characters: CharacterSet
+    ) -> bytes:
+        parts = [
+            element if isinstance(element, bytes) else self._element(tag, element, characters)
+            for tag, element in elements
+        ]
         if characters.terms:
-            said = self._written(_CHARACTER_SET, "CS", "\\".join(characters.terms).encode())
+            said = self._written("00080005", "CS", "\\".join(characters.terms).encode())
             before = sum(int(tag, 16) < _CHARACTER_SET for tag, _ in elements)
             parts.insert(before, said)
         return b"".join(parts)
@@ -117,21 +129,25 @@ class DataSetEncoder:
             value = self._items(element.get("Value", ()), characters)
         else:
             value = self._value(vr, element, characters)
-        return self._written(int(tag, 16), vr, value)
+        return self._written(tag, vr, value)
 
-    def _written(self, tag: int, vr: str, value: bytes) -> bytes:
+    def _written(self, tag: str, vr: str, value: bytes) -> bytes:
         if len(value) & 1:
             value += b"\0" if vr == "UI" or vr in BINARY_VRS else b" "
-        group, number, length = tag >> 16, tag & 0xFFFF, len(value)
-        if self._implicit:
-            return self._tag_and_length.pack(group, number, length) + value
-        if vr in LONG_VRS:
-            head = self._tag_and_vr.pack(group, number, vr.encode(), 0)
-            return head + self._length.pack(length) + value
-        if length > _LONGEST_SHORT:  # PS3.5 §6.2.2: what a VR has no room for is UN
-            head = self._tag_and_vr.pack(group, number, b"UN", 0)
-            return head + self._length.pack(length) + value
-        return self._tag_and_vr.pack(group, number, vr.encode(), length) + value
+        length = len(value)
+        if length > _LONGEST_SHORT and not self._implicit and vr not in LONG_VRS:
+            vr = "UN"  # PS3.5 §6.2.2: what a VR has no room for
+        head = self._heads.get((tag, vr)) or self._head(tag, vr)
+        short = not self._implicit and vr not in LONG_VRS
+        return head + (self._short if short else self._length).pack(length) + value
+
+    def _head(self, tag: str, vr: str) -> bytes:
+        number = int(tag, 16)
+        head = self._tag.pack(number >> 16, number & 0xFFFF)
+        if not self._implicit:
+            head += vr.encode() + (b"\0\0" if vr in LONG_VRS else b"")
+        self._heads[tag, vr] = head
+        return head
 
     def _items(self, items: Iterable[Attributes], characters: CharacterSet) -> bytes:
         written = []
