@@ -6,6 +6,7 @@ from typing import Any, Final
 from sqlalchemy import (
     Column,
     ColumnElement,
+    FromClause,
     Integer,
     Select,
     and_,
@@ -81,22 +82,16 @@ class Conditions:
     def single_modality(self) -> ColumnElement[bool] | None:
         """Return that a row of ``study_modality`` has the modality, if only one is asked."""
         found = list(self._of(_MODALITY))
-        return self._only(found[0]) if len(found) == 1 else None
+        return _only(*found[0], study_modality) if len(found) == 1 else None
 
-    def modality_of_series(self) -> ColumnElement[bool] | None:
-        """Return the same where series are asked for by modality, on SQLite."""
+    def modality_of_series(self, of_studies: FromClause) -> ColumnElement[bool] | None:
+        """Return the same of another ``study_modality``, where series are asked for by it."""
         found = [
             named
             for named in self._named
             if isinstance(named[1], OneOf) and named[1].column == "series.modality"
         ]
-        return self._only(found[0]) if len(found) == 1 and self._is_sqlite else None
-
-    def _only(self, named: _Named) -> ColumnElement[bool] | None:
-        name, predicate = named
-        if not isinstance(predicate, OneOf) or len(predicate.values) != 1:
-            return None
-        return study_modality.c.modality.in_(bindparam(name, expanding=True))
+        return _only(*found[0], of_studies) if len(found) == 1 and self._is_sqlite else None
 
     def dates_of_modality(self) -> list[ColumnElement[bool]]:
         """Return the study's date ranges as conditions on the table of modalities."""
@@ -185,6 +180,14 @@ def _keys(name: str, predicate: Predicate) -> Select[Any]:
     if prefix_of(predicate.pattern):
         return select(study.c.id).where(_begins(found, name), _glob(found, name))
     return select(_trigrams.c.rowid).where(_glob(_trigrams.c[found.name], name))
+
+
+def _only(
+    name: str, predicate: Predicate, of_studies: FromClause
+) -> ColumnElement[bool] | None:
+    if not isinstance(predicate, OneOf) or len(predicate.values) != 1:
+        return None
+    return of_studies.c.modality.in_(bindparam(name, expanding=True))
 
 
 def _column(name: str) -> Column[Any]:

@@ -227,6 +227,10 @@ def _study_keys(scope: Scope, conditions: Conditions) -> Select[Any]:
     )
 
 
+# Another one than that of the modalities that a study is asked to have.
+_OF_MODALITY: Final = study_modality.alias("of_modality")
+
+
 def _series_keys(scope: Scope, conditions: Conditions) -> Select[Any]:
     return series_statement(scope, conditions, series.c.id)
 
@@ -249,13 +253,13 @@ def series_statement(
         )
     )
     newest = _newest(conditions)
-    modality = None if conditions.sorts else conditions.modality_of_series()
+    modality = None if conditions.sorts else conditions.modality_of_series(_OF_MODALITY)
     if modality is not None:
         # Studies that have some, in the order of answers: the others are not looked at.
-        statement = statement.join(
-            study_modality, study_modality.c.study_fk == study.c.id
-        ).where(modality)
-        newest = [study_modality.c.study_date.desc(), study_modality.c.study_fk.desc()]
+        statement = statement.join(_OF_MODALITY, _OF_MODALITY.c.study_fk == study.c.id).where(
+            modality
+        )
+        newest = [_OF_MODALITY.c.study_date.desc(), _OF_MODALITY.c.study_fk.desc()]
     return statement.order_by(*newest, series.c.series_number, series.c.id)
 
 

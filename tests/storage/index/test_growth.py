@@ -77,6 +77,13 @@ def test_an_index_of_text_finds_what_looking_at_every_study_finds(
     assert in_order[0][0]
 
 
+def test_series_by_modality_of_studies_by_modality(query):
+    both = found(query, Level.SERIES, Modality="CT", ModalitiesInStudy="CT")
+    assert both == found(query, Level.SERIES, Modality="CT")
+    assert both[0]
+    assert not found(query, Level.SERIES, Modality="CT", ModalitiesInStudy="MR")[0]
+
+
 ATTRIBUTES = [
     {"KVP": "120"},
     {"KVP": "120", "ConvolutionKernel": "B*"},
