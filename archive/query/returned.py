@@ -22,6 +22,8 @@ from archive.query.columns import SERIES_TAGS, STUDY_TAGS
 from archive.query.request import Level, SearchRequest
 
 Match = dict[str, dict[str, Any]]
+# Tags in order, and the element that stands for what is not known.
+Projected = list[tuple[str, dict[str, Any] | None]]
 Row = Any  # a row of the index, with the columns of its level
 
 _PATIENT_DEFAULT: Final = ("00080005", "00100010", "00100020", "00100030", "00100040")
@@ -68,12 +70,12 @@ class Projection:
         self._fields = request.fields
         self._with_study = with_study
         self._with_series = with_series
-        # What a study, or an instance, is returned with, in order, and what stands for what is
-        # not known: sorted once for the search.
-        self._of_studies = [
+        # Sorted once for the search, not for each match.
+        self._of_studies: Projected = [
             (tag, _EMPTY_STUDY.get(tag) or self._empty_if_asked(tag))
             for tag in sorted({*DEFAULT_STUDY, *self._fields})
         ]
+        self._of_series = self._series_tags()
         self._of_instances = self._instance_tags()
         self.of: Callable[[Row], Match] = {
             Level.PATIENT: self._patient,
@@ -119,26 +121,31 @@ class Projection:
         if self._request.all_fields:
             known = _EMPTY_STUDY | known
             return self._finished(known, lambda tag: LEVEL_OF.get(tag) in _ABOVE_STUDY)
-        return {
-            tag: element
-            for tag, default in self._of_studies
-            if (element := known.get(tag, default)) is not None
-        }
+        return _projected(known, self._of_studies)
 
     def _empty_if_asked(self, tag: str) -> dict[str, Any] | None:
         asked = tag in self._fields and LEVEL_OF.get(tag) in _ABOVE_STUDY
         return _empty([tag])[tag] if asked else None
 
     def _series(self, row: Row) -> Match:
-        attributes: Match = orjson.loads(row.attributes)
-        above: Match = orjson.loads(row.study_attributes)
-        match = self._of_parent_study(above, row)
-        match |= _pick(above, [_ZONE])
-        match |= _EMPTY_SERIES | self._own(attributes, DEFAULT_SERIES)
-        match["0020000D"] = _element("UI", row.study_instance_uid)
-        match["00201209"] = _element("IS", row.number_of_instances)
-        match["00080056"] = _ONLINE
-        return self._finished(match, lambda tag: tag in LEVEL_OF)
+        own: Match = orjson.loads(row.attributes)
+        known = _parsed(row.study_attributes) | own
+        self._add_parent_study(known, row)
+        known["0020000D"] = _element("UI", row.study_instance_uid)
+        known["00201209"] = _element("IS", row.number_of_instances)
+        known["00080056"] = _ONLINE
+        known["00080005"] = _UTF8
+        match = _projected(known, self._of_series)
+        return dict(sorted((own | match).items())) if self._request.all_fields else match
+
+    def _series_tags(self) -> Projected:
+        tags = [*DEFAULT_SERIES, _ZONE, "0020000D", "00201209", "00080056", "00080005"]
+        tags += [*DEFAULT_STUDY] if self._with_study else []
+        defaults: dict[str, dict[str, Any] | None] = dict.fromkeys([*tags, *self._fields])
+        defaults |= _EMPTY_STUDY if self._with_study else {}
+        defaults |= _EMPTY_SERIES
+        defaults |= _empty(tag for tag in self._fields if tag in LEVEL_OF)
+        return sorted(defaults.items())
 
     def _instance(self, row: Row) -> Match:
         known: Match = orjson.loads(_decompressed(row.metadata))
@@ -146,28 +153,20 @@ class Projection:
         known.update(_of_series(row.series_attributes))
         known.update(_of_study(row.study_attributes))
         stored = dict(known) if self._request.all_fields else {}
-        known["00201206"] = _element("IS", row.number_of_study_series)
-        known["00201208"] = _element("IS", row.number_of_study_instances)
-        known["00080062"] = _element("UI", *_listed(row.sop_classes))
-        if modalities := _listed(row.modalities):
-            known["00080061"] = _element("CS", *modalities)
+        self._add_parent_study(known, row)
         known["00201209"] = _element("IS", row.number_of_series_instances)
         known["0020000D"] = _element("UI", row.study_instance_uid)
         known["0020000E"] = _element("UI", row.series_instance_uid)
         known["00083002"] = _element("UI", row.transfer_syntax_uid)
         known["00080056"] = _ONLINE
         known["00080005"] = _UTF8
-        match = {
-            tag: element
-            for tag, default in self._of_instances
-            if (element := known.get(tag, default)) is not None
-        }
+        match = _projected(known, self._of_instances)
         if stored:
             small = {tag: value for tag, value in stored.items() if _is_small(value)}
             match = dict(sorted((small | match).items()))
         return match
 
-    def _instance_tags(self) -> list[tuple[str, dict[str, Any] | None]]:
+    def _instance_tags(self) -> Projected:
         tags = [*DEFAULT_INSTANCE, *_OF_EVERY_INSTANCE, *private_of(self._fields)]
         tags += DEFAULT_STUDY if self._with_study else ()
         tags += DEFAULT_SERIES if self._with_series else ()
@@ -186,23 +185,12 @@ class Projection:
 
     # -- parts -----------------------------------------------------------------------------
 
-    def _own(self, attributes: Match, default: Iterable[str]) -> Match:
-        if self._request.all_fields:
-            return dict(attributes)
-        return _pick(attributes, {*default, *self._fields})
-
-    def _of_parent_study(self, attributes: Match, row: Row) -> Match:
-        computed: Match = {
-            "00201206": _element("IS", row.number_of_study_series),
-            "00201208": _element("IS", row.number_of_study_instances),
-            "00080062": _element("UI", *_listed(row.sop_classes)),
-        }
+    def _add_parent_study(self, known: Match, row: Row) -> None:
+        known["00201206"] = _element("IS", row.number_of_study_series)
+        known["00201208"] = _element("IS", row.number_of_study_instances)
+        known["00080062"] = _element("UI", *_listed(row.sop_classes))
         if modalities := _listed(row.modalities):
-            computed["00080061"] = _element("CS", *modalities)
-        if not self._with_study:
-            return _pick(attributes, self._fields) | _pick(computed, self._fields)
-        match = _EMPTY_STUDY | _pick(attributes, {*DEFAULT_STUDY, *self._fields})
-        return match | _pick(computed, {"00201206", "00201208", "00080061", *self._fields})
+            known["00080061"] = _element("CS", *modalities)
 
     def _finished(self, match: Match, belongs: Callable[[str], bool]) -> Match:
         """Add what was asked for and is not known, empty, and put tags in order."""
@@ -214,6 +202,12 @@ class Projection:
 
 
 # What matches of a page share is read once; not to be changed.
+@lru_cache(maxsize=256)
+def _parsed(attributes: bytes) -> Match:
+    parsed: Match = orjson.loads(attributes)
+    return parsed
+
+
 @lru_cache(maxsize=256)
 def _of_series(attributes: bytes) -> Match:
     return _pick(orjson.loads(attributes), SERIES_TAGS)
@@ -230,6 +224,14 @@ def _decompressed(metadata: bytes) -> bytes:
         decompressor = _local.decompressor = zstandard.ZstdDecompressor()
     json: bytes = decompressor.decompress(metadata)
     return json
+
+
+def _projected(known: Match, tags: Projected) -> Match:
+    return {
+        tag: element
+        for tag, default in tags
+        if (element := known.get(tag, default)) is not None
+    }
 
 
 def _pick(attributes: Match, tags: Iterable[str]) -> Match:
