@@ -2,6 +2,7 @@
 
 from http import HTTPStatus
 
+import anyio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -13,6 +14,7 @@ from archive.errors import ArchiveError
 from dicomweb.admission import Admission
 from dicomweb.conditional import RangeError, range_response
 from dicomweb.cors import Cors, Preflight
+from dicomweb.lanes import STORING_THREADS, lanes_by_operation
 from dicomweb.metadata_cache import MetadataCache
 from dicomweb.responses import error_response, problem
 from dicomweb.routes import ROUTES
@@ -56,5 +58,7 @@ def create_app(archive: Archive) -> Starlette:
     app.router.redirect_slashes = False
     app.state.archive = archive
     app.state.metadata = MetadataCache()
+    app.state.lanes = lanes_by_operation()
+    app.state.storing_threads = anyio.CapacityLimiter(STORING_THREADS)
     app.state.watch = ChangeWatch(archive.changes.counter)
     return app

@@ -15,6 +15,8 @@ from starlette.responses import Response
 from starlette.routing import Route, request_response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from dicomweb.lanes import Lane
+
 Handler = Callable[[Request], Response] | Callable[[Request], Awaitable[Response]]
 # Where the operation that serves a request is found, for logs and metrics.
 OPERATION_KEY: Final = "fileroom.operation"
@@ -84,12 +86,18 @@ class Resource(Route):
         ------
         HTTPException
             405, with every method that is taken (RFC 9110 §15.5.6).
+        BusyError
+            503, if too many such requests are served already (`dicomweb.lanes`).
         """
         method = scope["method"]
         if method not in self._apps:
             raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": self.allow})
-        scope[OPERATION_KEY] = self.answered[method].name
-        await self._apps[method](scope, receive, send)
+        name = scope[OPERATION_KEY] = self.answered[method].name
+        lane: Lane | None = scope["app"].state.lanes.get(name)
+        if lane is None:
+            await self._apps[method](scope, receive, send)
+        else:
+            await lane.serve(self._apps[method], scope, receive, send)
 
     async def _methods(self, _request: Request) -> Response:
         return Response(status_code=HTTPStatus.NO_CONTENT, headers={"Allow": self.allow})

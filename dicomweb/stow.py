@@ -19,6 +19,7 @@ from archive.errors import (
     UnsupportedMediaTypeError,
 )
 from archive.identity import StudyRef
+from archive.ingest.buffers import BUFFERS
 from archive.ingest.incoming import Incoming
 from dicomweb.accept import MediaType, parse_media_type
 from dicomweb.context import archive_of, principal_of, resource_of, source_of
@@ -177,14 +178,17 @@ class _Storing:
     def _is_full(self) -> bool:
         bodies = (incoming.body for _, _, incoming in self._waiting)
         in_memory = sum(len(body) for body in bodies if isinstance(body, memoryview))
-        return len(self._waiting) >= _PARTS_AT_ONCE or in_memory > _BYTES_AT_ONCE
+        most = 0 if BUFFERS.is_scarce else _BYTES_AT_ONCE
+        return len(self._waiting) >= _PARTS_AT_ONCE or in_memory > most
 
     async def _run(self) -> None:
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting, []
                 self._room.set()
-                await anyio.to_thread.run_sync(self._store, batch)
+                await anyio.to_thread.run_sync(
+                    self._store, batch, limiter=self._request.app.state.storing_threads
+                )
         finally:
             self._runs = False
             for _, part, _ in self._waiting:

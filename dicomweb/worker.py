@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator
 from typing import Final
 
+import anyio.to_thread
 import uvicorn
 from starlette.applications import Starlette
 
@@ -14,6 +15,7 @@ from archive.assembly import Archive, open_archive
 from archive.config import Config
 from archive.log import configure_logging
 from dicomweb.app import create_app
+from dicomweb.lanes import THREADS
 from dicomweb.protocol import BoundedProtocol
 
 _KEEP_ALIVE_S: Final = 75
@@ -24,6 +26,11 @@ _OWN_FILES: Final = 512
 
 class Server(uvicorn.Server):
     """uvicorn, which sends everyone home who waits for changes before it waits for them."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to take requests, with as many threads as the lanes are laid out for."""
+        anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+        await super().startup(sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop taking requests, and finish those that were taken."""

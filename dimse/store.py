@@ -23,6 +23,7 @@ from dimse.messages import Command
 from dimse.status import SUCCESS, UNEXPECTED, WARNINGS, offending_elements, statuses
 
 logger = get_logger(__name__)
+_MOST_WHEN_SCARCE = HEADROOM + max(LOOKED_AT_BYTES, 1 << 20)
 _SCRATCH = 256 * 1024
 
 
@@ -107,7 +108,7 @@ class Reception:
 
     def space(self, wanted: int) -> memoryview:
         """Return where up to ``wanted`` bytes may be received; call `advance` afterwards."""
-        if self._refusal is None and self._spool is None and self._size > self._threshold:
+        if self._refusal is None and self._spool is None and self._is_large:
             self._begin_spool()
         if self._buffer is None:
             return memoryview(self._scratch)[: min(wanted, _SCRATCH)]
@@ -115,6 +116,13 @@ class Reception:
         if needed > len(self._buffer):
             self._buffer = enlarged(self._buffer, needed)
         return memoryview(self._buffer)[self._size : needed]
+
+    @property
+    def _is_large(self) -> bool:
+        """Whether what has come is more than should be in memory, and has its first bytes."""
+        if self._size > self._threshold:
+            return True
+        return self._size > _MOST_WHEN_SCARCE and BUFFERS.is_scarce
 
     def advance(self, count: int) -> None:
         """Take over the first ``count`` bytes of what `space` returned."""

@@ -42,7 +42,8 @@ class Growing:
         buffer[self._held : end] = data
         self._buffer, self._held = buffer, end
         self.size_bytes += len(data)
-        return end > (IN_MEMORY_BYTES if self._spool is None else _AT_ONCE_BYTES)
+        few = self._spool is None and not BUFFERS.is_scarce
+        return end > (IN_MEMORY_BYTES if few else _AT_ONCE_BYTES)
 
     def flush(self) -> None:
         """Write to the spool what has gathered."""
