@@ -130,6 +130,9 @@ def _without_unused_bits(values: Pixels, description: PixelDescription) -> Pixel
     below = description.high_bit + 1 - stored
     if values.dtype.kind == "f" or not 0 < stored < allocated or above < 0 or below < 0:
         return values
+    if values.dtype.kind == "u" and not below:
+        masked: Pixels = values & values.dtype.type((1 << stored) - 1)
+        return masked
     return (values << above) >> (above + below)
 
 
