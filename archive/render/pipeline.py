@@ -32,6 +32,7 @@ _ALREADY_RGB: Final = frozenset({"YBR_RCT", "YBR_ICT"})
 _TABLE_PAYS_PX: Final = 4 * 65536
 # So many pixels at once stay in a core's cache: a large image costs 5 times as much in one.
 _BLOCK_PX: Final = 1 << 17
+_COLOUR_BLOCK_PX: Final = 1 << 15
 
 
 def render_frame(
@@ -282,14 +283,16 @@ def _to_bytes(stored: npt.NDArray[Any], description: PixelDescription) -> Bytes:
 
 
 def _from_ybr(ybr: Bytes, matrix: npt.NDArray[np.float32], *, black: int) -> Bytes:
-    values = ybr.astype(np.float32)
-    values[..., 0] -= np.float32(black)
-    values[..., 1:] -= np.float32(128)
-    rgb = values @ matrix.T
-    np.clip(rgb, 0, 255, out=rgb)
-    np.rint(rgb, out=rgb)
-    shown: Bytes = rgb.astype(np.uint8)
-    return shown
+    zero = np.array([black, 128, 128], np.float32)
+    pixels = ybr.reshape(-1, 3)
+    shown = np.empty(pixels.shape, np.uint8)
+    for start in range(0, len(pixels), _COLOUR_BLOCK_PX):
+        block = slice(start, start + _COLOUR_BLOCK_PX)
+        rgb = np.subtract(pixels[block], zero, dtype=np.float32) @ matrix.T
+        np.clip(rgb, 0, 255, out=rgb)
+        np.rint(rgb, out=rgb)
+        shown[block] = rgb
+    return shown.reshape(ybr.shape)
 
 
 def _palette_colour(stored: npt.NDArray[Any], palette: Palette) -> Bytes:
