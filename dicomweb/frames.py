@@ -108,9 +108,12 @@ def frame_parts(
         if _as_stored(stored, frame, offer.transfer_syntax_uid):
             parts.append(_stored_part(request, stored, frame, offer, location))
             continue
-        may_wait(request)
+        render = archive_of(request).render
+        made = render.kept_frame(stored, frame.frame_number, offer.transfer_syntax_uid)
+        if made is None:
+            may_wait(request)
         make = partial(
-            archive_of(request).render.transcode_frame,
+            render.transcode_frame,
             principal_of(request),
             ref_of(stored),
             frame.frame_number,
@@ -119,7 +122,7 @@ def frame_parts(
         if spool.size >= _MOST_SPOOLED_BYTES:
             parts.append(Part(offer.content_type, location, None, partial(_once, make)))
             continue
-        frame_bytes = make()
+        frame_bytes = made or make()
         held += len(frame_bytes)
         if held <= _IN_MEMORY_BYTES:
             parts.append(Part.held(offer.content_type, location, frame_bytes))

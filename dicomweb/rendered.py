@@ -28,6 +28,7 @@ from dicomweb.context import (
     resource_of,
 )
 from dicomweb.frames import frame_numbers
+from dicomweb.inline import is_inline, may_wait
 from dicomweb.negotiation import MULTIPART, Offer, choose, part_kind
 from dicomweb.parts import REVALIDATE, Envelope, Part, streamed_parts
 from dicomweb.rendering_parameters import (
@@ -58,11 +59,21 @@ def retrieve_rendered(request: Request) -> Response:
     """Return what a resource looks like: images, video, documents, pages."""
     asked = rendered_options(request)
     ref = resource_of(request)
-    views, principal = archive_of(request).render.views, principal_of(request)
     if not isinstance(ref, InstanceRef):
         return _several(request, ref, asked)
-    subject = views.subject(principal, ref)
+    subject = _standing_for(request, ref)
     return _one(request, subject, _frames_asked(request, subject), asked)
+
+
+def _standing_for(request: Request, ref: ResourceRef) -> Subject:
+    """Return the instance that is shown for ``ref``: itself, or who stands for a series."""
+    views, principal = archive_of(request).render.views, principal_of(request)
+    if is_inline(request):
+        known = views.recall(principal, ref)
+        if known is not None:
+            return known
+        may_wait(request)
+    return views.representative(principal, ref)
 
 
 def _frames_asked(request: Request, subject: Subject) -> list[int] | None:
@@ -152,7 +163,7 @@ def _multipart(request: Request, shown: Sequence[Shown], asked: Asked) -> Respon
 def _several(request: Request, ref: ResourceRef, asked: Asked) -> Response:
     """Answer for a study or series: every instance, or the one that stands for them."""
     views, principal = archive_of(request).render.views, principal_of(request)
-    subject = views.representative(principal, ref)
+    subject = _standing_for(request, ref)
 
     def candidates(range_: MediaType) -> list[Offer]:
         offers: list[Offer] = []
@@ -164,6 +175,7 @@ def _several(request: Request, ref: ResourceRef, asked: Asked) -> Response:
 
     def make(offer: Offer) -> Response:
         if offer.multipart:
+            may_wait(request)
             return _all_of(request, views.stored(principal, ref), offer.media_type, asked)
         return answer(request, show(request, subject, offer.media_type, asked)[0], asked)
 
@@ -226,7 +238,7 @@ def retrieve_thumbnail(request: Request) -> Response:
     options = thumbnail_options(request)
     ref = resource_of(request)
     views, principal = archive_of(request).render.views, principal_of(request)
-    subject = views.representative(principal, ref)
+    subject = _standing_for(request, ref)
     numbers = _frames_asked(request, subject)
 
     def candidates(range_: MediaType) -> list[Offer]:
@@ -244,7 +256,7 @@ def retrieve_thumbnail(request: Request) -> Response:
             rendering = views.images(principal, subject, [number], small)[0]
         location = f"{instance_url(request, subject.ref)}/thumbnail"
         validators = Validators(f'"{rendering.etag}"', subject.stored.received_at)
-        make_part = partial(image_part, rendering, location)
+        make_part = partial(image_part, request, rendering, location)
         shown = Shown(media_type, location, validators, make_part)
         return answer(request, shown, Asked(options))
 

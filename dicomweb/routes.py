@@ -42,8 +42,8 @@ _FRAMES: Final = _INSTANCE + "/frames/{frames}"
 
 _RETRIEVE: Final = Operation(at_once(retrieve_instances), "retrieve")
 _METADATA: Final = Operation(at_once(retrieve_metadata), "metadata")
-_RENDERED: Final = Operation(retrieve_rendered, "rendered")
-_THUMBNAIL: Final = Operation(retrieve_thumbnail, "thumbnail")
+_RENDERED: Final = Operation(at_once(retrieve_rendered), "rendered")
+_THUMBNAIL: Final = Operation(at_once(retrieve_thumbnail), "thumbnail")
 _PIXELS: Final = Operation(retrieve_pixel_data, "pixeldata")
 _BULK: Final = Operation(retrieve_all_bulk_data, "bulkdata")
 _DELETE: Final = Operation(delete_resource, "delete")

@@ -16,6 +16,7 @@ from archive.render.subject import Category, Subject
 from archive.render.views import Rendering
 from dicomweb.conditional import Validators, strong_etag
 from dicomweb.context import archive_of, instance_url, principal_of, warning
+from dicomweb.inline import may_wait
 from dicomweb.parts import REVALIDATE, Part, single_response
 from dicomweb.rendering_parameters import Asked, selected_charset
 
@@ -176,13 +177,17 @@ def _image(request: Request, subject: Subject, rendering: Rendering) -> Shown:
         rendering.media_type,
         location,
         Validators(f'"{rendering.etag}"', subject.stored.received_at),
-        partial(image_part, rendering, location),
+        partial(image_part, request, rendering, location),
     )
 
 
-def image_part(rendering: Rendering, location: str) -> Part:
+def image_part(request: Request, rendering: Rendering, location: str) -> Part:
     """Make an image, and return it as a part."""
-    return Part.held(rendering.media_type, location, rendering.make())
+    body = rendering.kept()
+    if body is None:
+        may_wait(request)
+        body = rendering.make()
+    return Part.held(rendering.media_type, location, body)
 
 
 # -- the rest ----------------------------------------------------------------------------------
@@ -197,6 +202,7 @@ def _report(request: Request, subject: Subject, media_type: str) -> Shown:
         return _link(request, reference)
 
     def make() -> Part:
+        may_wait(request)
         body = archive_of(request).render.views.report(subject, media_type, charset, link)
         content_type = f"{media_type}; charset={charset}"
         return Part(content_type, location, len(body), lambda: iter((body,)))
@@ -223,6 +229,7 @@ def _as_it_is(request: Request, subject: Subject, media_type: str) -> Shown:
     etag = strong_etag(subject.stored.digest.hex(), "rendered", media_type)
 
     def make() -> Part:
+        may_wait(request)
         views, principal = archive_of(request).render.views, principal_of(request)
         is_video = subject.category is Category.VIDEO
         content = (views.video if is_video else views.document)(principal, subject)

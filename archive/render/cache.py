@@ -30,6 +30,14 @@ class BoundedCache:
         """What the values kept add up to."""
         return self._size_bytes
 
+    def get(self, key: Hashable) -> bytes | None:
+        """Return the value of ``key`` if it is kept; waits for nobody."""
+        with self._lock:
+            value = self._values.get(key)
+            if value is not None:
+                self._values.move_to_end(key)
+            return value
+
     def get_or_make(self, key: Hashable, make: Callable[[], bytes]) -> bytes:
         """Return the value of ``key``, made by ``make`` unless it is kept.
 

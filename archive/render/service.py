@@ -125,6 +125,12 @@ class RenderService:
         _require(_refusal(pixels, transfer_syntax_uid))
         return self._frame(pixels, frame_number, transfer_syntax_uid)
 
+    def kept_frame(
+        self, stored: StoredInstance, frame_number: int, transfer_syntax_uid: str
+    ) -> bytes | None:
+        """Return what `transcode_frame` made before of an instance that was just found."""
+        return self._cache.get(_etag(stored, frame_number, transfer_syntax_uid))
+
     def transcode_instance(
         self, principal: Principal, ref: InstanceRef, transfer_syntax_uid: str
     ) -> TranscodedInstance:

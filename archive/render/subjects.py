@@ -67,6 +67,19 @@ class Subjects:
         self._remember(subject, len(json))
         return subject
 
+    def recall(self, principal: Principal, ref: ResourceRef) -> Subject | None:
+        """Return who stands for ``ref`` if that is known already, by a row or two; else None.
+
+        Raises
+        ------
+        NotFoundError
+            If there is nothing that ``principal`` may see.
+        """
+        if isinstance(ref, InstanceRef):
+            return self._remembered(self._retrieve.instance(principal, ref))
+        chosen = self._chosen(principal, ref, self._retrieve.state(principal, ref).change)
+        return None if chosen is None else self.recall(principal, chosen)
+
     def pixels(self, principal: Principal, ref: InstanceRef) -> Pixels | None:
         """Return the frames of an instance, shown as images or not; None when it has none.
 
@@ -99,8 +112,8 @@ class Subjects:
         if isinstance(ref, InstanceRef):
             return self.find(principal, ref)
         change = self._retrieve.state(principal, ref).change
-        chosen_at, chosen = self._standing.get((principal.scope, ref), (None, None))
-        if chosen is not None and chosen_at == change:
+        chosen = self._chosen(principal, ref, change)
+        if chosen is not None:
             with contextlib.suppress(NotFoundError):  # gone since the change was asked for
                 return self.find(principal, chosen)
         subject = self._choose(principal, self._retrieve.standing(principal, ref))
@@ -109,6 +122,12 @@ class Subjects:
                 del self._standing[next(iter(self._standing))]
             self._standing[principal.scope, ref] = change, subject.ref
         return subject
+
+    def _chosen(
+        self, principal: Principal, ref: ResourceRef, change: int
+    ) -> InstanceRef | None:
+        chosen_at, chosen = self._standing.get((principal.scope, ref), (None, None))
+        return chosen if chosen_at == change else None
 
     def _choose(
         self, principal: Principal, standing: Sequence[tuple[InstanceRef, bool]]

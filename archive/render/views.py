@@ -70,12 +70,15 @@ class Rendering:
         1-based; None for an image that is not of one frame.
     make
         Makes it, or finds it made.
+    kept
+        Finds it made; None when it is not.
     """
 
     media_type: str
     etag: str
     frame_number: int | None
     make: Callable[[], bytes]
+    kept: Callable[[], bytes | None]
 
     def rendered(self) -> Rendered:
         """Return the image.
@@ -190,6 +193,16 @@ class Views:
                 shown.append((stored, media_type))
         return shown
 
+    def recall(self, principal: Principal, ref: ResourceRef) -> Subject | None:
+        """Return who stands for ``ref`` if that is known already, by a row or two; else None.
+
+        Raises
+        ------
+        NotFoundError
+            If there is nothing that ``principal`` may see.
+        """
+        return self._subjects.recall(principal, ref)
+
     # -- images ----------------------------------------------------------------------------
 
     def images(
@@ -216,19 +229,14 @@ class Views:
             stored_frame(pixels.table, frame_number)
         reader = self._reader(principal, subject)
 
-        def making(frame_number: int, etag: str) -> Callable[[], bytes]:
+        def rendering(frame_number: int) -> Rendering:
             def make() -> bytes:
                 return self._submit(self._job(pixels, reader, frame_number, options))
 
-            return lambda: self._cache.get_or_make(etag, make)
-
-        renderings = []
-        for frame_number in frame_numbers:
             etag = _etag(subject, frame_number, options)
-            renderings.append(
-                Rendering(options.media_type, etag, frame_number, making(frame_number, etag))
-            )
-        return renderings
+            return self._rendering(options.media_type, etag, frame_number, make)
+
+        return [rendering(frame_number) for frame_number in frame_numbers]
 
     def animation(
         self,
@@ -263,9 +271,7 @@ class Views:
             jobs = (self._job(pixels, reader, number, bounded) for number in shown)
             return self._submit(AnimationJob(tuple(jobs), tuple(durations)))
 
-        return Rendering(
-            options.media_type, etag, None, lambda: self._cache.get_or_make(etag, make)
-        )
+        return self._rendering(options.media_type, etag, None, make)
 
     def icon(
         self, subject: Subject, media_type: RenderedMediaType, viewport: Viewport | None
@@ -279,12 +285,18 @@ class Views:
             media_type,
         )
         etag = hashlib.blake2s(f"{job!r}/{_PIPELINE_VERSION}".encode(), digest_size=16)
-        key = etag.hexdigest()
+        return self._rendering(media_type, etag.hexdigest(), None, lambda: self._submit(job))
 
-        def make() -> bytes:
-            return self._cache.get_or_make(key, lambda: self._submit(job))
-
-        return Rendering(media_type, key, None, make)
+    def _rendering(
+        self, media_type: str, etag: str, frame_number: int | None, make: Callable[[], bytes]
+    ) -> Rendering:
+        return Rendering(
+            media_type,
+            etag,
+            frame_number,
+            make=lambda: self._cache.get_or_make(etag, make),
+            kept=lambda: self._cache.get(etag),
+        )
 
     def _reader(self, principal: Principal, subject: Subject) -> PresentationReader:
         return PresentationReader(
