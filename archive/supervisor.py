@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import gc
 import importlib
+import logging
 import os
 import selectors
 import signal
@@ -34,6 +35,8 @@ _BACKLOG: Final = 1024
 _SETTLED_S: Final = 10.0
 _LONGEST_PAUSE_S: Final = 30.0
 _POLL_S: Final = 0.5
+# A render worker that had no job for so long makes room for one without decoders.
+_RENDER_IDLE_S: Final = 300.0
 _PRELOADED: Final = (
     "dimse.server",
     "dimse.courier",
@@ -162,6 +165,7 @@ class Supervisor:
                     render,
                     timeout_s=config.render.timeout_s,
                     memory_limit_bytes=config.render.memory_limit_bytes,
+                    idle_s=_RENDER_IDLE_S,
                 ),
             ),
             (
@@ -214,7 +218,9 @@ class Supervisor:
         worker.failures = 0 if lasted > _SETTLED_S else worker.failures + 1
         pause = min(0.1 * 2**worker.failures, _LONGEST_PAUSE_S) if worker.failures else 0.0
         worker.due_at = now + pause
-        logger.error(
+        # One that ends by itself has nothing left to do.
+        logger.log(
+            logging.ERROR if exit_code else logging.INFO,
             "worker.exited",
             extra={"worker": worker.name, "exit_code": exit_code, "restart_in_s": pause},
         )

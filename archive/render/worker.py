@@ -10,6 +10,7 @@ import importlib
 import os
 import pickle
 import resource
+import select
 import signal
 import socket
 import struct
@@ -48,8 +49,14 @@ def _read(connection: socket.socket, length: int) -> bytes | None:
     return bytes(data)
 
 
-def serve_jobs(listening: socket.socket, *, timeout_s: float, memory_limit_bytes: int) -> None:
-    """Serve connections until the process is ended.
+def serve_jobs(
+    listening: socket.socket,
+    *,
+    timeout_s: float,
+    memory_limit_bytes: int,
+    idle_s: float | None = None,
+) -> None:
+    """Serve connections until the process is ended, or has had nothing to do for long.
 
     Parameters
     ----------
@@ -57,11 +64,14 @@ def serve_jobs(listening: socket.socket, *, timeout_s: float, memory_limit_bytes
         A job that takes longer ends this process.
     memory_limit_bytes
         How large the address space may grow.
+    idle_s
+        Return when no job has come for so long since the last: what decoders, once loaded,
+        hold is given back by ending. None: never.
     """
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     run: Callable[[Job], bytes] | None = None
-    while True:
+    while run is None or _has_work(listening, idle_s):
         connection, _ = listening.accept()
         with connection, contextlib.suppress(ConnectionError):
             while (message := receive(connection)) is not None:
@@ -72,6 +82,11 @@ def serve_jobs(listening: socket.socket, *, timeout_s: float, memory_limit_bytes
                 answer = _answer(run, message)
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 send(connection, answer)
+
+
+def _has_work(listening: socket.socket, idle_s: float | None) -> bool:
+    # Other processes accept from the same socket: a timeout of its own would be theirs, too.
+    return bool(select.select([listening], [], [], idle_s)[0])
 
 
 def _answer(run: Callable[[Job], bytes], message: bytes) -> bytes:
@@ -102,6 +117,7 @@ def main() -> None:
     parser.add_argument("--fd", type=int, required=True, help="the listening Unix socket")
     parser.add_argument("--timeout-s", type=float, required=True)
     parser.add_argument("--memory-limit-bytes", type=int, required=True)
+    parser.add_argument("--idle-s", type=float, help="end after so long without a job")
     arguments = parser.parse_args()
     die_with_parent()
     with socket.socket(fileno=arguments.fd) as listening:
@@ -109,6 +125,7 @@ def main() -> None:
             listening,
             timeout_s=arguments.timeout_s,
             memory_limit_bytes=arguments.memory_limit_bytes,
+            idle_s=arguments.idle_s,
         )
 
 

@@ -8,6 +8,7 @@ from PIL import Image
 from pydicom.uid import ExplicitVRLittleEndian
 
 from archive.auth.principal import OPERATOR, Principal, Right
+from archive.config import ArchiveSection
 from archive.errors import NotFoundError
 from archive.identity import InstanceRef, SeriesRef
 from storage.index.scope import Scope
@@ -81,7 +82,10 @@ def test_who_stands_for_a_series_is_chosen_again_when_it_grows(archive, client):
 
 
 def test_what_replaces_an_instance_is_what_is_shown(tmp_path):
-    config = make_config(tmp_path / "data", archive={"conflict_policy": "replace"})
+    settings = ArchiveSection(
+        data_dir=tmp_path / "data", keep_free_bytes=0, conflict_policy="replace"
+    )
+    config = make_config(tmp_path / "data", archive=settings)
     with running_archive(config) as archive, http_client(archive) as client:
         url = f"{URL}/instances/{SERIES}.1/rendered"
         for level in (50, 200):
