@@ -225,7 +225,7 @@ class ServedAssociation(Association):
         self.dul.connection.become(connection)
         return True
 
-    def send_pdus(self, data: bytes) -> None:
+    def send_pdus(self, data: bytes | memoryview) -> None:
         """Write PDUs that are framed already; raises OSError when the peer is gone."""
         self.dul.send_raw(data)
 

@@ -20,7 +20,8 @@ _READ_AHEAD: Final = 4096
 # A peer that sends while it is sent to, and reads nothing before it has sent all, is read ahead
 # so far: more no peer may have under way (one operation at a time, PS3.7 §D.3.3.3).
 _MOST_AHEAD: Final = 4 * 1024**2
-# What one span of `timeout_s` is for, when writing: as much as the longest PDU received.
+# What one span of `timeout_s` is for, when writing: as much as the longest PDU received. All
+# there is, is handed to the kernel at once all the same.
 _WRITTEN_AT_ONCE: Final = 131072
 
 _WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -158,7 +159,7 @@ class Connection(AssociationSocket):
 
     # -- writing ---------------------------------------------------------------------------
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Send all of ``data``; meanwhile what the peer sends is read ahead.
 
         A peer that sends without reading and an archive that writes without reading would wait
@@ -170,12 +171,13 @@ class Connection(AssociationSocket):
             If the connection is gone, or the peer does not take it in time.
         """
         left = memoryview(data)
+        taken, end = 0, time.monotonic() + self.timeout_s
         while left:
-            end = time.monotonic() + self.timeout_s
-            piece = left[:_WRITTEN_AT_ONCE]
-            left = left[len(piece) :]
-            while piece:
-                piece = piece[self._written(piece, end) :]
+            count = self._written(left, end)
+            left = left[count:]
+            taken += count
+            if taken >= _WRITTEN_AT_ONCE:
+                taken, end = 0, time.monotonic() + self.timeout_s
 
     def _written(self, piece: memoryview, end: float) -> int:
         try:

@@ -113,7 +113,7 @@ class DirectUpperLayer(ServedUpperLayer):
         """Whether a message has begun to come, or something waits to be read."""
         return super().is_receiving or self.connection.look(1)
 
-    def send_raw(self, data: bytes) -> None:
+    def send_raw(self, data: bytes | memoryview) -> None:
         """Write PDUs that are framed already."""
         if self.state not in MAY_SEND:
             raise ConnectionResetError("the association has ended")

@@ -37,7 +37,7 @@ _DATA_SET: Final = 0x0001
 COMMAND_FRAGMENT: Final = 0x01
 LAST_FRAGMENT: Final = 0x02
 _ELEMENT: Final = struct.Struct("<HHI")
-_PDV: Final = struct.Struct(">BxIIBB")
+PDV_HEADER: Final = struct.Struct(">BxIIBB")
 # PDU header, length and header of one value: what a PDU holds beyond its data.
 PDV_OVERHEAD: Final = 6
 # One value of two bytes: what is less can be told nothing.
@@ -215,7 +215,19 @@ def store_request(
 def pdu(context_id: int, control: int, data: bytes | bytearray | memoryview) -> bytes:
     """Return a P-DATA-TF PDU with one presentation data value."""
     length = len(data) + 2
-    return b"".join((_PDV.pack(4, length + 4, length, context_id, control), data))
+    return b"".join((PDV_HEADER.pack(4, length + 4, length, context_id, control), data))
+
+
+def room(maximum_pdu: int) -> int:
+    """Return how much of a message each PDU holds, with one value in it.
+
+    Parameters
+    ----------
+    maximum_pdu
+        What the peer takes; 0 for no limit.
+    """
+    # Fragments have an even length, but for the end of a data set that was received odd.
+    return max((min(maximum_pdu, MAXIMUM_PDU) or MAXIMUM_PDU) - PDV_OVERHEAD, 2) & ~1
 
 
 def framed(
@@ -232,15 +244,14 @@ def framed(
     last
         Whether the message's command or data set ends with it (PS3.8 §E.2).
     """
-    # Fragments have an even length, but for the end of a data set that was received odd.
-    room = max((min(maximum_pdu, MAXIMUM_PDU) or MAXIMUM_PDU) - PDV_OVERHEAD, 2) & ~1
+    size = room(maximum_pdu)
     view = memoryview(data)
     pieces: list[Buffer] = []
-    for start in range(0, len(view) or 1, room):
-        piece = view[start : start + room]
-        ends = LAST_FRAGMENT if last and start + room >= len(view) else 0
+    for start in range(0, len(view) or 1, size):
+        piece = view[start : start + size]
+        ends = LAST_FRAGMENT if last and start + size >= len(view) else 0
         length = len(piece) + 2
-        pieces.append(_PDV.pack(4, length + 4, length, context_id, control | ends))
+        pieces.append(PDV_HEADER.pack(4, length + 4, length, context_id, control | ends))
         pieces.append(piece)
     return b"".join(pieces)
 

@@ -58,7 +58,7 @@ class Outgoing:
         """The longest PDU that the peer takes; 0 for no limit (PS3.8 §D.1)."""
         return int(self.association.acceptor.maximum_length or 0)
 
-    def send_pdus(self, data: bytes) -> None:
+    def send_pdus(self, data: bytes | memoryview) -> None:
         """Write framed PDUs.
 
         Raises

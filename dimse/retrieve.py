@@ -31,6 +31,7 @@ class _Retrieval:
         self.context = context
         self.progress = Progress()
         self._is_peer_gone = False
+        self._sender: Sender | None = None
 
     def run(self, act: Callable[["_Retrieval"], int]) -> None:
         """Do ``act``, and answer with the status it returns, or that of its error."""
@@ -69,7 +70,7 @@ class _Retrieval:
 
     def send_here(self, listing: Listing) -> int:
         """Send all on the association that asked; return the final status."""
-        sender = Sender(
+        sender = self._sender = Sender(
             self.association.archive,
             self.association.principal,
             self.association,
@@ -136,7 +137,13 @@ class _Retrieval:
         if progress.names_failed(status, self.progress):
             listed = progress.identifier(self.progress, self.context.transfer_syntax[0])
             pdus += messages.framed(context_id, listed, maximum_pdu=maximum)
-        self.association.send_pdus(pdus)
+        if self._sender is None:
+            self.association.send_pdus(pdus)
+            return
+        # On the same association progress goes out with the next instance: one write, not two.
+        self._sender.hold(pdus)
+        if status != PENDING:
+            self._sender.flush()
 
 
 def _refused(error: ArchiveError) -> tuple[int, Remarks]:

@@ -1,11 +1,10 @@
 """Sending stored instances: C-STORE sub-operations, straight from the object's bytes."""
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from typing import Any, Final, Protocol
 
 from archive.assembly import Archive
@@ -15,7 +14,7 @@ from archive.dicom.transfer_syntax import transfer_syntax
 from archive.errors import ArchiveError, NotAcceptableError, UnavailableError
 from archive.identity import InstanceRef
 from archive.retrieve.values import StoredInstance
-from dimse import messages
+from dimse import framing, messages
 from dimse.awaiting import Answers
 from dimse.contexts import EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN
 from dimse.status import SUCCESS
@@ -38,8 +37,8 @@ class Wire(Protocol):
     def maximum_pdu(self) -> int:
         """The longest PDU the other side takes; 0 for no limit."""
 
-    def send_pdus(self, data: bytes) -> None:
-        """Write framed PDUs."""
+    def send_pdus(self, data: bytes | memoryview) -> None:
+        """Write framed PDUs; their memory may be used again afterwards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +67,17 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """An instance that is ready to go: nothing but its store can fail any more."""
+    """An instance that is ready to go: nothing but its store can fail any more.
+
+    Parameters
+    ----------
+    pdus
+        Returns what is written, piece by piece, once the PDUs of the command are known.
+    """
 
     context_id: int
     sop_instance_uid: str
-    chunks: Iterable[bytes]
+    pdus: Callable[[bytes], Iterator[bytes | memoryview]]
 
 
 class Sender:
@@ -105,6 +110,8 @@ class Sender:
         self._preferred = preferred
         self._answers = Answers(association)
         self._message_id = 0
+        self._maximum_pdu = wire.maximum_pdu
+        self._held = b""
         self._contexts: dict[str, dict[str, int]] = {}
         for context in association.accepted_contexts:
             if context.as_scu:
@@ -125,6 +132,16 @@ class Sender:
         with ExitStack() as held:
             return self._sent(stored, self._prepared(stored, held), purpose)
 
+    def hold(self, pdus: bytes) -> None:
+        """Let something go out with the next instance, or by `flush`."""
+        self._held += pdus
+
+    def flush(self) -> None:
+        """Send what was held."""
+        held, self._held = self._held, b""
+        if held:
+            self._wire.send_pdus(held)
+
     def _sent(self, stored: StoredInstance, prepared: _Prepared, purpose: Purpose) -> Answer:
         self._answers.require_peer()
         self._message_id = self._message_id % _MOST_MESSAGES + 1
@@ -135,15 +152,17 @@ class Sender:
             priority=purpose.priority,
             originator=purpose.originator,
         )
-        maximum = self._wire.maximum_pdu
-        first = messages.command_pdus(prepared.context_id, command, maximum_pdu=maximum)
+        first = messages.command_pdus(
+            prepared.context_id, command, maximum_pdu=self._maximum_pdu
+        )
+        has_begun = False
         try:
-            for pdus in messages.iter_pdus(
-                prepared.context_id, prepared.chunks, maximum_pdu=maximum
-            ):
-                self._wire.send_pdus(first + pdus if first else pdus)
-                first = b""
+            for pdus in prepared.pdus(self._held + first):
+                has_begun, self._held = True, b""
+                self._wire.send_pdus(pdus)
         except ArchiveError as error:
+            if not has_begun:
+                raise
             # Half a message cannot be taken back: only an abort ends it.
             raise BrokenMessageError(f"the instance cannot be read on: {error}") from error
         answer = self._answers.wait(self._message_id)
@@ -163,8 +182,7 @@ class Sender:
         for target in self._targets(stored, of_class):
             try:
                 if target == stored.transfer_syntax_uid:
-                    chunks = self._as_stored(stored, held)
-                    return _Prepared(of_class[target], stored.sop_instance_uid, chunks)
+                    return self._as_stored(stored, of_class[target], held)
                 return self._transcoded(stored, target, of_class[target], held)
             except ArchiveError as error:
                 refusal = refusal or error
@@ -189,16 +207,36 @@ class Sender:
         ]
         return (uid for uid in dict.fromkeys([*best, *others]) if uid in of_class)
 
-    def _as_stored(self, stored: StoredInstance, held: ExitStack) -> Iterator[bytes]:
-        chunks = self._archive.retrieve.iter_chunks(
-            stored, offset=stored.dataset_offset, chunk_bytes=_CHUNK_BYTES
+    def _as_stored(self, stored: StoredInstance, context_id: int, held: ExitStack) -> _Prepared:
+        offset, length = stored.dataset_offset, stored.size_bytes - stored.dataset_offset
+        if length <= 0 or 0 < self._maximum_pdu < framing.NARROWEST:
+            chunks = self._archive.retrieve.iter_chunks(
+                stored, offset=offset, chunk_bytes=_CHUNK_BYTES
+            )
+            held.callback(chunks.close)
+            return self._in_chunks(stored.sop_instance_uid, context_id, chunks)
+        pdus = partial(
+            framing.iter_read,
+            held.enter_context(self._archive.retrieve.opened(stored)),
+            offset,
+            length,
+            context_id,
+            self._maximum_pdu,
         )
-        held.callback(chunks.close)
-        return chain([next(chunks, b"")], chunks)
+        return _Prepared(context_id, stored.sop_instance_uid, pdus)
+
+    def _in_chunks(self, uid: str, context_id: int, chunks: Iterable[bytes]) -> _Prepared:
+        def pdus(before: bytes) -> Iterator[bytes]:
+            framed = messages.iter_pdus(context_id, chunks, maximum_pdu=self._maximum_pdu)
+            yield before + next(framed)
+            yield from framed
+
+        return _Prepared(context_id, uid, pdus)
 
     def _transcoded(
         self, stored: StoredInstance, target: str, context_id: int, held: ExitStack
     ) -> _Prepared:
+        self.flush()  # what is said meanwhile does not wait for it
         ref = InstanceRef(
             stored.study_instance_uid, stored.series_instance_uid, stored.sop_instance_uid
         )
@@ -206,7 +244,7 @@ class Sender:
         # One that loses something is another instance, and has another UID.
         uid = read_file_meta(transcoded.header).media_storage_sop_instance_uid
         spool = held.enter_context(self._spooled(transcoded.data_set()))
-        return _Prepared(context_id, uid, iter(partial(spool.read, _CHUNK_BYTES), b""))
+        return self._in_chunks(uid, context_id, iter(partial(spool.read, _CHUNK_BYTES), b""))
 
     def _spooled(self, chunks: Iterator[bytes]) -> "tempfile.SpooledTemporaryFile[bytes]":
         """Make a data set whole: in memory while it is small, else in a file."""

@@ -50,9 +50,9 @@ class StockUpperLayer(ServedUpperLayer):
                 raise ConnectionResetError("the association has ended")
         super().send_pdu(primitive)
 
-    def send_raw(self, data: bytes) -> None:
+    def send_raw(self, data: bytes | memoryview) -> None:
         """Queue PDUs that are framed already."""
-        self.send_pdu(_Framed(data))
+        self.send_pdu(_Framed(bytes(data)))
 
     def _process_recv_primitive(self) -> bool:
         # pynetdicom reads only while nothing is to be sent: a C-CANCEL would wait for the end

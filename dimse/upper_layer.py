@@ -171,8 +171,8 @@ class ServedUpperLayer(TolerantDecoding):
         """Count silence from now: something was received, served or sent."""
         self._idle_timer.restart()
 
-    def send_raw(self, data: bytes) -> None:
-        """Send PDUs that are framed already.
+    def send_raw(self, data: bytes | memoryview) -> None:
+        """Send PDUs that are framed already; their memory may be used again afterwards.
 
         Raises
         ------

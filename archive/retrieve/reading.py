@@ -5,12 +5,37 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, TypeVar
 
 from archive.dicom.frame_table import Span
+from archive.errors import storage_translated
 from storage.index.rows import StoredInstance
-from storage.objects.base import Buffer, ObjectStore
+from storage.objects.base import Buffer, ObjectStore, OpenObject
 
 CHUNK_BYTES: Final = 256 * 1024
 # What goes out is of the type that comes in.
 Piece = TypeVar("Piece", bytes, Buffer)
+
+
+class OpenInstance:
+    """The object of an instance, read into memory of the caller's.
+
+    Parameters
+    ----------
+    opened
+        Closed by who opened it.
+    """
+
+    def __init__(self, opened: OpenObject) -> None:
+        self._opened = opened
+
+    def fill(self, pieces: Sequence[memoryview], offset: int) -> None:
+        """Read what begins at ``offset`` into pieces of memory, one after the other.
+
+        Raises
+        ------
+        UnavailableError
+            If the object ends before they are full, or cannot be read.
+        """
+        with storage_translated():
+            self._opened.fill(pieces, offset)
 
 
 def iter_spans(

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
@@ -19,7 +20,7 @@ from archive.dicom.values import WORD_BYTES
 from archive.errors import ForbiddenError, NotFoundError, storage_translated
 from archive.identity import InstanceRef, ResourceRef, SeriesRef, StudyRef
 from archive.retrieve.listing import Listing
-from archive.retrieve.reading import CHUNK_BYTES, clip, cut, iter_spans, swapped
+from archive.retrieve.reading import CHUNK_BYTES, OpenInstance, clip, cut, iter_spans, swapped
 from archive.retrieve.values import (
     DescribedInstance,
     ResourceState,
@@ -150,6 +151,16 @@ class RetrieveService:
                     return None
                 pieces.append(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    @contextmanager
+    def opened(self, stored: StoredInstance) -> Iterator[OpenInstance]:
+        """Open the object, to be read into memory of the caller's."""
+        with storage_translated():
+            opened = self._objects.open(stored.object_key)
+        try:
+            yield OpenInstance(opened)
+        finally:
+            opened.close()
 
     def path_of(self, stored: StoredInstance) -> Path | None:
         """Return the file that holds the object, where it is one."""

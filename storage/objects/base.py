@@ -1,6 +1,6 @@
 """What every object store does (the contract is tests/contracts/test_object_store.py)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -26,6 +26,22 @@ class Spool(Protocol):
 
     def discard(self) -> None:
         """Remove it; nothing happens when it was already kept or discarded."""
+
+
+class OpenObject(Protocol):
+    """An object that is being read from."""
+
+    def fill(self, pieces: Sequence[memoryview], offset: int) -> None:
+        """Read what begins at ``offset`` into pieces of memory, one after the other.
+
+        Raises
+        ------
+        ObjectUnreadableError
+            If the object ends before they are full, or cannot be read.
+        """
+
+    def close(self) -> None:
+        """Let go of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +100,9 @@ class ObjectStore(Protocol):
         self, key: str, offset: int, length: int, chunk_bytes: int
     ) -> Iterator[bytes]:
         """Yield ``length`` bytes from ``offset`` in pieces of ``chunk_bytes``."""
+
+    def open(self, key: str) -> OpenObject:
+        """Return an object to read from, until it is closed; raises ObjectMissingError."""
 
     def size(self, key: str) -> int:
         """Return an object's length; raises ObjectMissingError."""

@@ -10,7 +10,7 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -116,6 +116,38 @@ class DiskSpool:
     def _close(self) -> None:
         os.close(self._descriptor)
         self._path = None
+
+
+class DiskObject:
+    """A file of the store, open for reading."""
+
+    def __init__(self, path: str, key: str) -> None:
+        self._key = key
+        with _translated(key):
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def fill(self, pieces: Sequence[memoryview], offset: int) -> None:
+        """Read what begins at ``offset`` into pieces of memory, one after the other."""
+        wanted = sum(map(len, pieces))
+        with _translated(self._key):
+            count = os.preadv(self._descriptor, pieces, offset)
+            if count < wanted:
+                self._fill_rest(pieces, offset, count)
+
+    def _fill_rest(self, pieces: Sequence[memoryview], offset: int, count: int) -> None:
+        """Go on where a read has stopped short of what was asked for."""
+        for piece in pieces:
+            done, count = min(count, len(piece)), count - min(count, len(piece))
+            while done < len(piece):
+                more = os.preadv(self._descriptor, [piece[done:]], offset + done)
+                if not more:
+                    raise ObjectUnreadableError(f"{self._key} ends early")
+                done += more
+            offset += len(piece)
+
+    def close(self) -> None:
+        """Let go of it."""
+        os.close(self._descriptor)
 
 
 class _Journal:
@@ -303,6 +335,10 @@ class DiskStore:
                     length -= len(chunk)
             finally:
                 os.close(descriptor)
+
+    def open(self, key: str) -> DiskObject:
+        """Return an object to read from, until it is closed; raises ObjectMissingError."""
+        return DiskObject(self._path(key), key)
 
     def size(self, key: str) -> int:
         """Return an object's length; raises ObjectMissingError."""

@@ -89,6 +89,7 @@ def test_an_object_that_is_not_there_is_missing(store):
         lambda: store.read(KEY, 0, 1),
         lambda: store.size(KEY),
         lambda: list(store.iter_chunks(KEY, 0, 1, 1)),
+        lambda: store.open(KEY),
     ):
         with pytest.raises(ObjectMissingError):
             act()
@@ -178,3 +179,18 @@ def test_a_sweep_finds_what_a_killed_writer_left_and_nothing_of_a_living_one(tmp
         assert list(store.strays()) == []
     finally:
         living.communicate("")
+
+
+def test_an_open_object_fills_pieces_of_memory(store):
+    body = bytes(range(256)) * 1000
+    store.put(KEY, body)
+    memory = memoryview(bytearray(100_000))
+    opened = store.open(KEY)
+    try:
+        opened.fill([memory[10:20], memory[30:99_000]], 7)
+        assert memory[10:20] == body[7:17]
+        assert memory[30:99_000] == body[17:98_987]
+        with pytest.raises(ObjectUnreadableError, match="early"):
+            opened.fill([memory[:4], memory[4:8], memory[8:]], len(body) - 6)
+    finally:
+        opened.close()
