@@ -91,7 +91,9 @@ class AdmittingACSE(ACSE):
         except ArchiveError as error:
             rejection = unavailable(str(error))
         if rejection is None:
-            super()._negotiate_as_acceptor()
+            if not association.agree_as_before():
+                super()._negotiate_as_acceptor()
+                association.remember_agreement()
             return
         association.rejection = rejection
         self.send_reject(rejection.result, rejection.source, rejection.reason)

@@ -32,6 +32,7 @@ from dimse.admission import (
     too_many,
     too_narrow,
 )
+from dimse.agreements import Agreements
 from dimse.commitment_reports import AssociationReports
 from dimse.identity import identified
 from dimse.message_service import ServedMessages
@@ -46,6 +47,7 @@ from dimse.stock_layer import StockUpperLayer
 from dimse.store import Reception, announced, unacceptable
 from dimse.tls import TlsRefusedError, TlsSubject
 from dimse.upper_layer import ServedUpperLayer
+from dimse.verification import EchoRequest
 
 logger = get_logger(__name__)
 
@@ -96,12 +98,20 @@ class ServedAssociation(Association):
         self.query_options: dict[str, QueryOptions] = {}
         self.reports = AssociationReports(self)
         self.links: Share | None = None
+        self.agreements: Agreements | None = None
         self._presence = presence
         self._slot: int | None = None
 
     def _set_engine(self) -> None:
         self.dul = StockUpperLayer(self)
         self.dimse = StockMessages(self)
+
+    def agree_as_before(self) -> bool:
+        """Accept as the same request was accepted before; tell whether it was."""
+        return False
+
+    def remember_agreement(self) -> None:
+        """Keep what was agreed, for the next time."""
 
     @property
     def calling_ae_title(self) -> str:
@@ -265,8 +275,10 @@ class ServedAssociation(Association):
 
     def answer_store(self, context_id: int, reception: Reception) -> None:
         """Store what was received, and answer the C-STORE."""
-        answer = reception.finish()
-        self.send_pdus(messages.command_pdus(context_id, answer, maximum_pdu=self.maximum_pdu))
+        self._answer(context_id, reception.finish())
+
+    def _answer(self, context_id: int, command: bytes) -> None:
+        self.send_pdus(messages.command_pdus(context_id, command, maximum_pdu=self.maximum_pdu))
 
     def _serve_request(self, msg: Any, context_id: int) -> None:  # noqa: ANN401 - a primitive
         if self._sent_release:
@@ -317,6 +329,8 @@ class ServedAssociation(Association):
             self._refuse(msg, context_id, self._not_permitted(service))
             return
         match msg:
+            case EchoRequest():
+                self._answer(context_id, msg.answer())
             case C_ECHO():
                 response = C_ECHO()
                 response.MessageIDBeingRespondedTo = msg.MessageID

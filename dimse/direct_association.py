@@ -1,11 +1,18 @@
 """The direct engine's association: its own thread reads, serves and writes."""
 
+from typing import Final
+
+from pynetdicom import evt
+
 from archive.log import get_logger
+from dimse.agreements import Agreement
 from dimse.association import ServedAssociation
 from dimse.direct_layer import DirectUpperLayer
 from dimse.message_service import DirectMessages
 
 logger = get_logger(__name__)
+# Awaiting the local answer to an A-ASSOCIATE-RQ (PS3.8 Table 9-3).
+_AWAITS_ANSWER: Final = "Sta3"
 
 
 class DirectAssociation(ServedAssociation):
@@ -15,6 +22,33 @@ class DirectAssociation(ServedAssociation):
         self._layer = DirectUpperLayer(self)
         self.dul = self._layer
         self.dimse = DirectMessages(self)
+
+    def agree_as_before(self) -> bool:
+        """Accept as the same request was accepted before; tell whether it was."""
+        known = self._layer.agreement
+        if known is None or self._layer.state != _AWAITS_ANSWER:
+            return False
+        self._accepted_cx, self._rejected_cx = dict(known.accepted), [*known.rejected]
+        self.query_options = dict(known.query_options)
+        self._layer.accept(known.answer)
+        evt.trigger(self, evt.EVT_ACCEPTED, {})
+        self.is_established = True
+        return True
+
+    def remember_agreement(self) -> None:
+        """Keep what was agreed, for the next time, unless somebody's secret came with it."""
+        layer, requestor = self._layer, self.requestor
+        if self.agreements is None or requestor.user_identity is not None:
+            return
+        if self.is_established and layer.answered:
+            agreement = Agreement(
+                requestor.primitive,
+                dict(self._accepted_cx),
+                [*self._rejected_cx],
+                self.query_options,
+                layer.answered,
+            )
+            self.agreements.keep(layer.request, agreement)
 
     def cancelled(self) -> set[int]:
         """Look for a C-CANCEL that has arrived, without waiting for one."""

@@ -6,14 +6,17 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from pynetdicom import evt
+from pynetdicom.pdu import A_ASSOCIATE_AC
 from pynetdicom.pdu_primitives import A_ABORT, A_ASSOCIATE, A_P_ABORT, A_RELEASE
 
+from dimse.agreements import Agreement, Agreements
 from dimse.connection import Connection
 from dimse.fragments import NOT_SPECIFIED, ProtocolError, check_header
 from dimse.upper_layer import ESTABLISHED, HEADER, MAY_SEND, Receiver, ServedUpperLayer
 
 # A state that its own clock ends is looked at as often as this.
 _LONGEST_WAIT_S: Final = 60.0
+_ASSOCIATE_RQ: Final = 0x01
 
 
 class DirectUpperLayer(ServedUpperLayer):
@@ -27,6 +30,10 @@ class DirectUpperLayer(ServedUpperLayer):
 
     def __init__(self, assoc: Any) -> None:  # noqa: ANN401 - pynetdicom's Association
         super().__init__(assoc)
+        # The request as it came, what was agreed upon it before, and what was answered now.
+        self.request = b""
+        self.agreement: Agreement | None = None
+        self.answered = b""
 
     # -- what pynetdicom calls -------------------------------------------------------------
 
@@ -73,6 +80,26 @@ class DirectUpperLayer(ServedUpperLayer):
         if wait:
             self.pump_until(lambda: not self.to_user_queue.empty(), timeout)
         return super().receive_pdu(wait=False)
+
+    def _decode_pdu(self, bytestream: bytearray) -> Any:  # noqa: ANN401 - its signature
+        agreements: Agreements | None = getattr(self.assoc, "agreements", None)
+        if bytestream[0] == _ASSOCIATE_RQ and agreements is not None:
+            self.request = bytes(bytestream)
+            self.agreement = agreements.find(self.request)
+            if self.agreement is not None:
+                return self.agreement, "Evt6"
+        return super()._decode_pdu(bytestream)
+
+    def _send(self, pdu: Any) -> None:  # noqa: ANN401 - one of pynetdicom's PDUs
+        if isinstance(pdu, A_ASSOCIATE_AC):
+            self.answered = pdu.encode()
+        super()._send(pdu)
+
+    def accept(self, answer: bytes) -> None:
+        """Accept the association with a PDU that is framed already (AE-7)."""
+        self.connection.send(answer)
+        self.state_machine.transition(ESTABLISHED)
+        self._turn()
 
     # -- driving ---------------------------------------------------------------------------
 

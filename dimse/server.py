@@ -23,6 +23,7 @@ from archive.config import Config
 from archive.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from archive.log import configure_logging, get_logger
 from archive.readiness import RUN_FOLDER
+from dimse.agreements import Agreements
 from dimse.association import ServedAssociation
 from dimse.connection import Connection
 from dimse.contexts import service_contexts
@@ -72,6 +73,7 @@ class DicomServer:
         )
         self._pool = AssociationPool(archive)
         self._contexts = service_contexts()
+        self._agreements = Agreements()
         self._engine = (
             DirectAssociation if self._settings.engine == "direct" else ServedAssociation
         )
@@ -121,6 +123,7 @@ class DicomServer:
         association.name = f"association-{self._accepted}"
         association.connection = connection
         association.links = Share(self._pool)
+        association.agreements = self._agreements
         association.set_socket(
             Connection(association, connection, timeout_s=self._settings.network_timeout_s)
         )

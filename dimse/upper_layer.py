@@ -31,6 +31,7 @@ from dimse.fragments import (
 )
 from dimse.messages import COMMAND_FRAGMENT, LAST_FRAGMENT, Command
 from dimse.proposal import TolerantDecoding
+from dimse.verification import C_ECHO_RQ, EchoRequest
 
 logger = get_logger(__name__)
 
@@ -289,9 +290,12 @@ class ServedUpperLayer(TolerantDecoding):
 
     def _take_command(self, context_id: int, command: Command, raw: bytes) -> None:
         kind = messages.number(command, messages.COMMAND_FIELD)
+        messages_of: Any = self.assoc.dimse
         if kind == messages.C_STORE_RSP and messages.StoreAnswer.can_be(command):
-            messages_of: Any = self.assoc.dimse
             messages_of.msg_queue.put((context_id, messages.StoreAnswer.of(command)))
+            return
+        if kind == C_ECHO_RQ and EchoRequest.can_be(command):
+            messages_of.queue_request(context_id, EchoRequest.of(command))
             return
         if kind != messages.C_STORE_RQ:
             self._hand_over(context_id, COMMAND_FRAGMENT | LAST_FRAGMENT, raw)
