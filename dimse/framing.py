@@ -5,7 +5,6 @@ before them; what is ready leaves with one write.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Final, Protocol
 
 from archive.ingest.buffers import BUFFERS
@@ -48,7 +47,9 @@ def iter_read(
     """
     room = messages.room(maximum_pdu)
     end = offset + length
-    with _memory() as memory:
+    buffer = BUFFERS.take()
+    memory = memoryview(buffer)
+    try:
         used = len(before)
         memory[:used] = before
         while offset < end:
@@ -65,12 +66,5 @@ def iter_read(
             source.fill(pieces, start)
             yield memory[:used]
             used = 0
-
-
-@contextmanager
-def _memory() -> Iterator[memoryview]:
-    buffer = BUFFERS.take()
-    try:
-        yield memoryview(buffer)
     finally:
         BUFFERS.give_back(buffer)

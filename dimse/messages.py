@@ -37,6 +37,8 @@ _DATA_SET: Final = 0x0001
 COMMAND_FRAGMENT: Final = 0x01
 LAST_FRAGMENT: Final = 0x02
 _ELEMENT: Final = struct.Struct("<HHI")
+_US: Final = struct.Struct("<HHIH")
+_GROUP_LENGTH: Final = struct.Struct("<HHII")
 PDV_HEADER: Final = struct.Struct(">BxIIBB")
 # PDU header, length and header of one value: what a PDU holds beyond its data.
 PDV_OVERHEAD: Final = 6
@@ -131,13 +133,13 @@ def encode_command(elements: Iterable[tuple[int, Value]]) -> bytes:
     elements
         Number and value: numbers are US, text is padded, a list is of tags (AT).
     """
-    body = b"".join(_encoded(element, value) for element, value in elements)
-    return _ELEMENT.pack(0, 0, 4) + struct.pack("<I", len(body)) + body
+    body = b"".join([_encoded(element, value) for element, value in elements])
+    return _GROUP_LENGTH.pack(0, 0, 4, len(body)) + body
 
 
 def _encoded(element: int, value: Value) -> bytes:
     if isinstance(value, int):
-        return _ELEMENT.pack(0, element, 2) + value.to_bytes(2, "little")
+        return _US.pack(0, element, 2, value)
     if isinstance(value, str):
         raw = value.encode("ascii", "replace")
         if len(raw) % 2:
@@ -245,9 +247,11 @@ def framed(
         Whether the message's command or data set ends with it (PS3.8 §E.2).
     """
     size = room(maximum_pdu)
+    if len(data) <= size:
+        return pdu(context_id, control | (LAST_FRAGMENT if last else 0), data)
     view = memoryview(data)
     pieces: list[Buffer] = []
-    for start in range(0, len(view) or 1, size):
+    for start in range(0, len(view), size):
         piece = view[start : start + size]
         ends = LAST_FRAGMENT if last and start + size >= len(view) else 0
         length = len(piece) + 2

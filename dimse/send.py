@@ -133,8 +133,9 @@ class Sender:
             return self._sent(stored, self._prepared(stored, held), purpose)
 
     def hold(self, pdus: bytes) -> None:
-        """Let something go out with the next instance, or by `flush`."""
-        self._held += pdus
+        """Let something go out with the next instance, or by `flush`; or before the next."""
+        self.flush()
+        self._held = pdus
 
     def flush(self) -> None:
         """Send what was held."""

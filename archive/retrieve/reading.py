@@ -2,12 +2,13 @@
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, TypeVar
+from typing import Final, Self, TypeVar
 
 from archive.dicom.frame_table import Span
 from archive.errors import storage_translated
+from storage.errors import StorageError
 from storage.index.rows import StoredInstance
-from storage.objects.base import Buffer, ObjectStore, OpenObject
+from storage.objects.base import Buffer, ObjectStore
 
 CHUNK_BYTES: Final = 256 * 1024
 # What goes out is of the type that comes in.
@@ -15,16 +16,25 @@ Piece = TypeVar("Piece", bytes, Buffer)
 
 
 class OpenInstance:
-    """The object of an instance, read into memory of the caller's.
+    """The object of an instance, open until it is left, read into memory of the caller's.
 
     Parameters
     ----------
-    opened
-        Closed by who opened it.
+    objects, stored
+        Where it lies.
+
+    Raises
+    ------
+    UnavailableError
+        If it cannot be opened.
     """
 
-    def __init__(self, opened: OpenObject) -> None:
-        self._opened = opened
+    def __init__(self, objects: ObjectStore, stored: StoredInstance) -> None:
+        try:
+            self._opened = objects.open(stored.object_key)
+        except StorageError:
+            with storage_translated():
+                raise
 
     def fill(self, pieces: Sequence[memoryview], offset: int) -> None:
         """Read what begins at ``offset`` into pieces of memory, one after the other.
@@ -34,8 +44,17 @@ class OpenInstance:
         UnavailableError
             If the object ends before they are full, or cannot be read.
         """
-        with storage_translated():
+        try:
             self._opened.fill(pieces, offset)
+        except StorageError:
+            with storage_translated():
+                raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
 
 
 def iter_spans(

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
@@ -152,15 +151,9 @@ class RetrieveService:
                 pieces.append(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    @contextmanager
-    def opened(self, stored: StoredInstance) -> Iterator[OpenInstance]:
+    def opened(self, stored: StoredInstance) -> OpenInstance:
         """Open the object, to be read into memory of the caller's."""
-        with storage_translated():
-            opened = self._objects.open(stored.object_key)
-        try:
-            yield OpenInstance(opened)
-        finally:
-            opened.close()
+        return OpenInstance(self._objects, stored)
 
     def path_of(self, stored: StoredInstance) -> Path | None:
         """Return the file that holds the object, where it is one."""

@@ -123,16 +123,22 @@ class DiskObject:
 
     def __init__(self, path: str, key: str) -> None:
         self._key = key
-        with _translated(key):
+        try:
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            with _translated(key):
+                raise
 
     def fill(self, pieces: Sequence[memoryview], offset: int) -> None:
         """Read what begins at ``offset`` into pieces of memory, one after the other."""
         wanted = sum(map(len, pieces))
-        with _translated(self._key):
+        try:
             count = os.preadv(self._descriptor, pieces, offset)
             if count < wanted:
                 self._fill_rest(pieces, offset, count)
+        except OSError:
+            with _translated(self._key):
+                raise
 
     def _fill_rest(self, pieces: Sequence[memoryview], offset: int, count: int) -> None:
         """Go on where a read has stopped short of what was asked for."""

@@ -216,7 +216,7 @@ def test_a_request_without_uids_is_answered_without():
 
 
 def test_a_number_that_does_not_fit_is_a_fault_of_ours():
-    with pytest.raises(OverflowError):
+    with pytest.raises(struct.error):
         encode_command([(messages.STATUS, 65536)])
 
 
