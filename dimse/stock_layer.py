@@ -8,8 +8,8 @@ from pynetdicom.pdu_primitives import A_P_ABORT, P_DATA
 from dimse.fragments import NOT_SPECIFIED
 from dimse.upper_layer import ESTABLISHED, MAY_SEND, Receiver, ServedUpperLayer
 
-# What is to be sent and waits for the peer to take it: PDUs.
-_MOST_QUEUED: Final = 64
+# What is to be sent and waits for the peer to take it: PDUs, or 1 MiB of them at once.
+_MOST_QUEUED: Final = 16
 _TURNS_OF_SENDING: Final = 8
 
 

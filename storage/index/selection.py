@@ -7,7 +7,17 @@ from functools import lru_cache
 from sys import intern
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, or_, select
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    or_,
+    select,
+)
 
 from storage.index import clock
 from storage.index.changes import in_scope
@@ -145,6 +155,13 @@ def _last_change(scope: Scope, named: tuple[str, ...]) -> tuple[Prepared, dict[s
     return Prepared(statement), scope_values(statement)
 
 
+@lru_cache(maxsize=64)
+def _by_keys(scope: Scope) -> Select[Any]:
+    """Select instances by key; built once a scope, since sending asks page by page."""
+    keys: BindParameter[int] = bindparam("keys", expanding=True)
+    return select_instances().where(instance.c.id.in_(keys), visible(scope))
+
+
 class InstanceReader:
     """Reads visible instances.
 
@@ -217,9 +234,9 @@ class InstanceReader:
 
     def by_keys(self, scope: Scope, keys: Sequence[int]) -> dict[int, StoredInstance]:
         """Return those instances that are visible now, by key."""
-        statement = select_instances().where(instance.c.id.in_(keys), visible(scope))
         with self._engine.read() as connection:
-            return {row.id: stored_instance(row) for row in connection.execute(statement)}
+            rows = connection.execute(_by_keys(scope), {"keys": list(keys)})
+            return {row.id: stored_instance(row) for row in rows}
 
     def iter_metadata(
         self, scope: Scope, targets: Sequence[Target]
