@@ -23,8 +23,8 @@ class Agreement:
 
     Parameters
     ----------
-    request
-        pynetdicom's primitive of the A-ASSOCIATE-RQ.
+    request, acceptance
+        pynetdicom's primitives of the A-ASSOCIATE-RQ and of its answer.
     accepted, rejected
         Its presentation contexts: by ID; in a list.
     query_options
@@ -34,6 +34,7 @@ class Agreement:
     """
 
     request: Any
+    acceptance: Any
     accepted: Mapping[int, Any]
     rejected: Sequence[Any]
     query_options: Mapping[str, QueryOptions]

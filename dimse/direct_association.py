@@ -30,6 +30,7 @@ class DirectAssociation(ServedAssociation):
             return False
         self._accepted_cx, self._rejected_cx = dict(known.accepted), [*known.rejected]
         self.query_options = dict(known.query_options)
+        self.acceptor.primitive = known.acceptance
         self._layer.accept(known.answer)
         evt.trigger(self, evt.EVT_ACCEPTED, {})
         self.is_established = True
@@ -43,6 +44,7 @@ class DirectAssociation(ServedAssociation):
         if self.is_established and layer.answered:
             agreement = Agreement(
                 requestor.primitive,
+                self.acceptor.primitive,
                 dict(self._accepted_cx),
                 [*self._rejected_cx],
                 self.query_options,

@@ -117,7 +117,7 @@ def test_who_is_let_in_is_decided_each_time(tmp_path):
 
 def test_what_was_used_least_recently_is_forgotten():
     agreements = Agreements()
-    agreement = Agreement(None, {}, [], {}, b"")
+    agreement = Agreement(None, None, {}, [], {}, b"")
     for number in range(64):
         agreements.keep(b"%d" % number, agreement)
     assert agreements.find(b"0") is agreement
