@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from archive.dicom.part10 import Buffer
 from archive.errors import BusyError, NotAcceptableError, StorageFullError, UnavailableError
 from dicomweb.errors import mapped
-from dicomweb.sendfile import SENT_KEY, Piece, Wire
+from dicomweb.sendfile import SENT_KEY, Piece, Wire, is_there
 
 DICOM_JSON: Final = "application/dicom+json"
 # Each chunk costs a hop to a thread and back, about 50 us: small ones are gathered.
@@ -119,7 +119,7 @@ class StreamedResponse(Response):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
         wire = Wire.of(scope)
-        if wire is not None and self._pieces is not None:
+        if wire is not None and self._pieces is not None and is_there(self._pieces):
             await self._start(send)
             sent = await wire.send(self._pieces)
             await send({"type": "http.response.body", "body": b"", SENT_KEY: sent})

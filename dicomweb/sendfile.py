@@ -23,6 +23,8 @@ SENT_KEY: Final = "fileroom.sent"
 # How long a thread waits for a peer that has stopped reading.
 _PATIENCE_MS: Final = 50
 _MOST_AT_ONCE: Final = 1 << 30
+# How long the loop lets what is written before a body wait, before it looks again.
+_LONGEST_PAUSE_S: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,20 @@ def file_span(path: Path | None, offset: int, length: int) -> FileSpan | None:
 def length_of(pieces: Sequence[Piece]) -> int:
     """Return how many bytes ``pieces`` are."""
     return sum(piece.length if isinstance(piece, FileSpan) else len(piece) for piece in pieces)
+
+
+def is_there(pieces: Sequence[Piece]) -> bool:
+    """Tell whether the first file of ``pieces`` holds what is to be sent of it.
+
+    What is missing at once has to decide the status, so it is asked before the headers go out.
+    """
+    span = next((piece for piece in pieces if isinstance(piece, FileSpan)), None)
+    if span is None:
+        return True
+    try:
+        return span.path.stat().st_size >= span.offset + span.length
+    except OSError:
+        return False
 
 
 class Wire:
@@ -85,8 +101,9 @@ class Wire:
             If the connection is gone, or a file.
         """
         transport = self._cycle.transport
-        while transport.get_write_buffer_size():  # noqa: ASYNC110 - headers go first, at once
-            await asyncio.sleep(0)
+        await self._written()
+        if self._cycle.disconnected:
+            return 0
         connected: socket.socket = transport.get_extra_info("socket")
         # A handle of our own: the loop may close its own one meanwhile.
         descriptor = os.dup(connected.fileno())
@@ -94,11 +111,26 @@ class Wire:
             sending = _Sending(descriptor, pieces)
             while not await anyio.to_thread.run_sync(sending.go_on):
                 await _writable(descriptor)
+        except ConnectionError:
+            await self._hung_up()
         finally:
             os.close(descriptor)
         total = length_of(pieces)
         self._cycle.expected_content_length -= total
         return total
+
+    async def _written(self) -> None:
+        """Wait until what is before the body is out: at once, unless the peer reads nothing."""
+        pause_s = 0.0
+        while not self._cycle.disconnected and self._cycle.transport.get_write_buffer_size():
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2 or 0.001, _LONGEST_PAUSE_S)
+
+    async def _hung_up(self) -> None:
+        """Let uvicorn know first that the peer is gone: that is no failure of ours."""
+        self._cycle.transport.abort()
+        while not self._cycle.disconnected:  # noqa: ASYNC110 - the next turn of the loop
+            await asyncio.sleep(0)
 
 
 class _Sending:

@@ -83,7 +83,7 @@ class ParentCache:
     only after the transaction that made it has committed.
     """
 
-    def __init__(self, limit: int = 50_000) -> None:
+    def __init__(self, limit: int = 10_000) -> None:
         self._limit = limit
         self._lock = threading.Lock()
         self.sources: dict[str, int] = {}

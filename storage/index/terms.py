@@ -17,8 +17,9 @@ from storage.index.prepared import InsertNew, Prepared
 from storage.index.rows import UNLISTED, VARIES, Terms
 from storage.index.tables import series, series_term, term
 
-_MOST_SERIES: Final = 2000
-_MOST_IDS: Final = 200_000
+# Some 60 KB a series and 200 bytes a value, in each process that stores.
+_MOST_SERIES: Final = 200
+_MOST_IDS: Final = 50_000
 _PAGE: Final = 256
 # What varies from slice to slice is seldom searched for, and would be most of the rows.
 _MOST_VALUES: Final = 16
@@ -163,6 +164,8 @@ class TermWriter:
         made
             The series that this transaction has made: nothing is written of them.
         """
+        while len(self._series) + len(made) > _MOST_SERIES and self._series:
+            del self._series[next(iter(self._series))]
         self._series.update((key, _Known()) for key in made)
         rows: dict[tuple[_Pair, int], None] = {}
         for series_fk, terms in arrivals:
@@ -181,7 +184,7 @@ class TermWriter:
         if series_fk in self._series:
             return self._series[series_fk]
         if len(self._series) >= _MOST_SERIES:
-            self._series = {}
+            del self._series[next(iter(self._series))]
         known: _Known | None = None
         if not _IS_MISSING.value(connection, {"key": series_fk}):
             written = _WRITTEN.rows(connection, {"key": series_fk})

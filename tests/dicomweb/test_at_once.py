@@ -162,3 +162,26 @@ def test_metadata_of_a_deleted_series_are_not_there(client, archive):
     assert uids(client, path) == [f"{SERIES}.1"]
     archive.lifecycle.delete(OPERATOR, ref, reason="test")
     assert uids(client, path) == []
+
+
+def test_a_series_whose_file_is_gone_is_an_error_not_half_an_answer(client, archive):
+    ref = store(archive, large(1)).ref
+    stored = archive.retrieve.instance(OPERATOR, ref)
+    archive.retrieve.path_of(stored).unlink()
+    answer = client.get(f"/studies/{STUDY}/series/{SERIES}", headers={"Accept": STORED})
+    assert answer.status_code >= 400
+
+
+def test_downloads_that_are_broken_off_are_no_failures_of_ours(client, archive, caplog):
+    for number in range(3):
+        store(archive, large(number, rows=4096))
+    address = client.base_url
+    path = f"{address.path}studies/{STUDY}"
+    host = f"{address.host}:{address.port}"
+    request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: {STORED}\r\n\r\n"
+    for _ in range(10):
+        with socket.create_connection((address.host, address.port)) as opened:
+            opened.sendall(request.encode())
+            opened.recv(100)
+    assert client.get(f"/studies/{STUDY}", headers={"Accept": STORED}).status_code == 200
+    assert not [record for record in caplog.records if record.message == "http.failed"]
