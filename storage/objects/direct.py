@@ -6,6 +6,7 @@ image of half a megabyte a third of the CPU, and less than a tenth where the ker
 its memory page by page from a hypervisor (decision 0018).
 """
 
+import contextlib
 import errno
 import mmap
 import os
@@ -47,6 +48,9 @@ class NewFiles:
                 if error.errno not in _REFUSED:
                     raise
                 self._direct = False
+                # The file may be there all the same: it is made before it is refused.
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)  # noqa: PTH108
         return self._write(path, body, 0)
 
     def _write(self, path: str, body: Buffer, flag: int) -> int:
