@@ -13,7 +13,7 @@ from archive.errors import (
     SOPClassNotSupportedError,
     StorageFullError,
 )
-from archive.ingest.buffers import BUFFERS, enlarged
+from archive.ingest.buffers import BUFFERS
 from archive.ingest.incoming import Incoming, Source, Spool
 from archive.ingest.outcome import Outcome
 from archive.log import get_logger
@@ -114,7 +114,7 @@ class Reception:
             return memoryview(self._scratch)[: min(wanted, _SCRATCH)]
         needed = self._size + wanted
         if needed > len(self._buffer):
-            self._buffer = enlarged(self._buffer, needed)
+            self._buffer = BUFFERS.enlarged(self._buffer, needed)
         return memoryview(self._buffer)[self._size : needed]
 
     @property

@@ -6,6 +6,7 @@ receiving it.
 
 import mmap
 import threading
+import weakref
 from typing import Final
 
 _FIRST_CAPACITY: Final = 1 << 20
@@ -23,12 +24,17 @@ class Buffers:
         self._lock = threading.Lock()
         self._free: list[mmap.mmap] = []
         self._kept_bytes = 0
-        self._used_bytes = 0
+        # Sizes of those in use, by identity: until they are given back, or are no more.
+        self._in_use: dict[int, int] = {}
 
     @property
     def is_scarce(self) -> bool:
         """Whether so many instances are under way that each should take little memory."""
-        return self._used_bytes > _PLENTY_BYTES
+        while True:
+            try:
+                return sum(self._in_use.values()) > _PLENTY_BYTES
+            except RuntimeError:  # another thread took one meanwhile
+                continue
 
     def take(self) -> mmap.mmap:
         """Return a buffer with whatever it was used for last in it."""
@@ -36,37 +42,37 @@ class Buffers:
             if self._free:
                 buffer = self._free.pop()
                 self._kept_bytes -= len(buffer)
-                self._used_bytes += len(buffer)
+                self._in_use[id(buffer)] = len(buffer)
                 return buffer
-            self._used_bytes += _FIRST_CAPACITY
-        return mmap.mmap(-1, _FIRST_CAPACITY, flags=_OWN)
+        return self._new(_FIRST_CAPACITY)
 
     def give_back(self, buffer: mmap.mmap) -> None:
         """Let others use it; beyond a bound its memory is returned to the system."""
+        self._in_use.pop(id(buffer), None)
         with self._lock:
-            self._used_bytes -= len(buffer)
             if self._kept_bytes + len(buffer) <= _MOST_KEPT_BYTES:
                 self._free.append(buffer)
                 self._kept_bytes += len(buffer)
 
-    def grown(self, more_bytes: int) -> None:
-        """Note that a buffer in use has become larger."""
-        with self._lock:
-            self._used_bytes += more_bytes
+    def enlarged(self, buffer: mmap.mmap, needed: int) -> mmap.mmap:
+        """Return at least ``needed`` bytes with the same content: this buffer, or another."""
+        capacity = max(needed, 2 * len(buffer))
+        try:
+            buffer.resize(capacity)
+        except BufferError:  # somebody still looks into it
+            larger = self._new(capacity)
+            larger[: len(buffer)] = buffer[:]
+            return larger
+        self._in_use[id(buffer)] = capacity
+        return buffer
+
+    def _new(self, capacity: int) -> mmap.mmap:
+        buffer = mmap.mmap(-1, capacity, flags=_OWN)
+        self._in_use[id(buffer)] = capacity
+        # Some keep what it holds for longer and never give it back: they let go of it.
+        weakref.finalize(buffer, self._in_use.pop, id(buffer), None).atexit = False
+        return buffer
 
 
 # Of this process: instances come in by several doors.
 BUFFERS: Final = Buffers()
-
-
-def enlarged(buffer: mmap.mmap, needed: int) -> mmap.mmap:
-    """Return a buffer of at least ``needed`` bytes with the same content: this, or another."""
-    capacity = max(needed, 2 * len(buffer))
-    BUFFERS.grown(capacity - len(buffer))
-    try:
-        buffer.resize(capacity)
-    except BufferError:  # somebody still looks into it
-        larger = mmap.mmap(-1, capacity, flags=_OWN)
-        larger[: len(buffer)] = buffer[:]
-        return larger
-    return buffer

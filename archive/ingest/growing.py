@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from archive.errors import storage_translated
-from archive.ingest.buffers import BUFFERS, enlarged
+from archive.ingest.buffers import BUFFERS
 from storage.objects.base import Buffer, Spool
 
 IN_MEMORY_BYTES: Final = 8 * 1024 * 1024
@@ -38,7 +38,7 @@ class Growing:
         buffer = self._buffer or BUFFERS.take()
         end = self._held + len(data)
         if end > len(buffer):
-            buffer = enlarged(buffer, end)
+            buffer = BUFFERS.enlarged(buffer, end)
         buffer[self._held : end] = data
         self._buffer, self._held = buffer, end
         self.size_bytes += len(data)

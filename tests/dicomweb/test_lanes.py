@@ -114,3 +114,14 @@ def test_with_many_instances_under_way_each_takes_little_memory():
     assert not BUFFERS.is_scarce
     assert not few.gather(b"2")
     few.discard()
+
+
+def test_memory_that_is_let_go_of_is_not_counted_for_ever():
+    for _ in range(200):
+        forgotten = Growing(lambda: None)
+        forgotten.gather(bytes(1000))
+        view = forgotten.finish()
+        del forgotten
+        assert bytes(view) == bytes(1000)
+        del view
+    assert not BUFFERS.is_scarce
