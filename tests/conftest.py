@@ -1,7 +1,9 @@
 """What every test may ask for."""
 
 import contextlib
+import itertools
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -151,11 +153,30 @@ def http_client(archive: Archive) -> Iterator[httpx.Client]:
         listening.close()
 
 
+def _ports() -> Iterator[int]:
+    """Ports that no outgoing connection is given, and no other worker of the tests tries."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 16
+    block = range(12_000 + worker * 1_250, 12_000 + (worker + 1) * 1_250)
+    for offset in itertools.count(random.randrange(len(block))):
+        yield block[offset % len(block)]
+
+
+_candidates = _ports()
+
+
 def free_port() -> int:
-    """A port that nobody uses at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nobody uses, and that nobody is given while nobody listens on it.
+
+    The kernel gives the ports that it names itself to outgoing connections too: a server that
+    starts a moment later would now and then find a stranger there.
+    """
+    for port in _candidates:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return port
+    raise AssertionError("unreachable: the ports go round")
 
 
 def wait_until(condition, timeout_s: float = 20.0, what: str = "it"):
