@@ -1,12 +1,8 @@
 """Objects as files of a local file system."""
 
 import contextlib
-import errno
-import fcntl
 import glob
-import mmap
 import os
-import shutil
 import threading
 import time
 import uuid
@@ -14,50 +10,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from storage.errors import (
-    NoSpaceError,
-    ObjectMissingError,
-    ObjectUnreadableError,
-    StoreUnavailableError,
-)
+from storage.errors import ObjectUnreadableError
 from storage.objects.base import Buffer, Spool, StoredObject
-from storage.objects.direct import NewFiles, write_all
+from storage.objects.direct import NewFiles
+from storage.objects.journal import OwnJournal, abandoned
 from storage.objects.keys import OBJECTS
+from storage.objects.spool import DiskSpool, Room, translated
 
 _PART: Final = ".part"
 _INCOMING: Final = "incoming"
 _JOURNAL: Final = "journal"
-_ROOM_CHECK_S: Final = 0.5
-_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-# What passes: too many files open, memory short, a network volume that does not answer.
-_NOT_NOW: Final = frozenset(
-    {
-        errno.EMFILE,
-        errno.ENFILE,
-        errno.ENOMEM,
-        errno.EAGAIN,
-        errno.ESTALE,
-        errno.ETIMEDOUT,
-        errno.EHOSTDOWN,
-        errno.ENOTCONN,
-    }
-)
 _NO_WAIT: Final = getattr(os, "RWF_NOWAIT", 0)
-# A journal is cut back when nothing is outstanding and it is larger than this.
-_JOURNAL_BYTES: Final = 256 * 1024
-
-
-@contextlib.contextmanager
-def _translated(what: str) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise ObjectMissingError(f"no object {what}") from error
-    except OSError as error:
-        if error.errno in _NO_SPACE:
-            raise NoSpaceError("the volume that holds the objects is full") from error
-        kind = StoreUnavailableError if error.errno in _NOT_NOW else ObjectUnreadableError
-        raise kind(f"{what}: {error.strerror}") from error
 
 
 def _sync_folder(folder: str) -> None:
@@ -68,56 +31,6 @@ def _sync_folder(folder: str) -> None:
         os.close(descriptor)
 
 
-class DiskSpool:
-    """An object being received, as a file under ``incoming/``."""
-
-    def __init__(self, path: Path) -> None:
-        self._path: Path | None = path
-        self._descriptor = os.open(
-            path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640
-        )
-        self._size = 0
-
-    @property
-    def size_bytes(self) -> int:
-        """How much has been written."""
-        return self._size
-
-    def write(self, chunk: Buffer) -> None:
-        """Append ``chunk``; raise NoSpaceError when the volume is full."""
-        with _translated("being received"):
-            write_all(self._descriptor, chunk)
-        self._size += len(chunk)
-
-    def view(self) -> memoryview:
-        """Map what has been written for reading."""
-        if self._size == 0:
-            return memoryview(b"")
-        return memoryview(mmap.mmap(self._descriptor, self._size, access=mmap.ACCESS_READ))
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Return up to ``length`` bytes from ``offset``."""
-        return os.pread(self._descriptor, length, offset)
-
-    def discard(self) -> None:
-        """Remove it; nothing happens when it was already kept or discarded."""
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
-            self._close()
-
-    def keep_as(self, path: str) -> None:
-        """Make it the file ``path``, durable but for the folder's entry."""
-        if self._path is None:
-            raise ValueError("this spool was kept or discarded before")
-        os.fsync(self._descriptor)
-        self._path.rename(path)
-        self._close()
-
-    def _close(self) -> None:
-        os.close(self._descriptor)
-        self._path = None
-
-
 class DiskObject:
     """A file of the store, open for reading."""
 
@@ -126,7 +39,7 @@ class DiskObject:
         try:
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
-            with _translated(key):
+            with translated(key):
                 raise
 
     def fill(self, pieces: Sequence[memoryview], offset: int) -> None:
@@ -137,7 +50,7 @@ class DiskObject:
             if count < wanted:
                 self._fill_rest(pieces, offset, count)
         except OSError:
-            with _translated(self._key):
+            with translated(self._key):
                 raise
 
     def _fill_rest(self, pieces: Sequence[memoryview], offset: int, count: int) -> None:
@@ -156,39 +69,6 @@ class DiskObject:
         os.close(self._descriptor)
 
 
-class _Journal:
-    """Keys that this process wrote and has not yet seen indexed, in a file that outlives it.
-
-    The file is locked for as long as its process lives, so that another one can tell an
-    abandoned journal. It is not synced: after a crash of the process it is whole, and after a
-    power cut `fileroom verify` finds what it no longer names.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.name = uuid.uuid4().hex
-        folder.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(
-            folder / self.name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-        )
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-        self._outstanding: set[str] = set()
-        self._lock = threading.Lock()
-        self._written = 0
-
-    def add(self, key: str) -> None:
-        line = f"{key}\n".encode()
-        with self._lock:
-            self._outstanding.add(key)
-            self._written += os.write(self._descriptor, line)
-
-    def remove(self, keys: list[str]) -> None:
-        with self._lock:
-            self._outstanding.difference_update(keys)
-            if not self._outstanding and self._written > _JOURNAL_BYTES:
-                os.ftruncate(self._descriptor, 0)
-                self._written = 0
-
-
 class DiskStore:
     """The object store on a local file system (`storage.objects.base.ObjectStore`).
 
@@ -203,22 +83,20 @@ class DiskStore:
     def __init__(self, root: Path, *, keep_free_bytes: int = 0) -> None:
         self._root = root
         self._prefix = f"{root}/"
-        self._keep_free_bytes = keep_free_bytes
+        self._room = Room(root, keep_free_bytes)
         self._lock = threading.Lock()
-        self._own_journal: _Journal | None = None
+        self._journal = OwnJournal(root / _JOURNAL)
         self._new_files = NewFiles()
         self._durable_folders: set[str] = set()
-        self._room_checked_at = float("-inf")
-        self._room = True
         (root / _INCOMING).mkdir(parents=True, exist_ok=True)
 
     # -- writing ---------------------------------------------------------------------------
 
     def new_spool(self) -> Spool:
         """Begin an object whose size is not known; raises NoSpaceError."""
-        self._require_room()
+        self._room.require()
         name = f"{self._journal().name}-{uuid.uuid4().hex}{_PART}"
-        with _translated("being received"):
+        with translated("being received"):
             return DiskSpool(self._root / _INCOMING / name)
 
     def put(self, key: str, body: Buffer | Spool) -> None:
@@ -226,10 +104,10 @@ class DiskStore:
 
         The folder's entry is made durable by `settle`, once for all objects of a folder.
         """
-        self._require_room()
+        self._room.require()
         path = self._path(key)
         self._journal().add(key)
-        with _translated(key):
+        with translated(key):
             try:
                 self._write(path, body)
             except FileNotFoundError:
@@ -260,7 +138,7 @@ class DiskStore:
 
     def settle(self, keys: list[str]) -> None:
         """Make the names of objects just put durable, together: one sync a folder."""
-        with _translated("folder"):
+        with translated("folder"):
             for folder in sorted({key.rpartition("/")[0] for key in keys}):
                 _sync_folder(self._path(folder))
                 self._settle_ancestors(folder)
@@ -285,14 +163,14 @@ class DiskStore:
 
     def delete(self, key: str) -> None:
         """Remove an object; nothing happens when there is none."""
-        with _translated(key):
+        with translated(key):
             (self._root / key).unlink(missing_ok=True)
 
     # -- reading ---------------------------------------------------------------------------
 
     def read(self, key: str, offset: int, length: int) -> bytes:
         """Return up to ``length`` bytes from ``offset``; raises ObjectMissingError."""
-        with _translated(key):
+        with translated(key):
             descriptor = os.open(self._path(key), os.O_RDONLY | os.O_CLOEXEC)
             try:
                 return os.pread(descriptor, length, offset)
@@ -307,7 +185,7 @@ class DiskStore:
         ObjectMissingError
             If there is no such object.
         """
-        with _translated(key):
+        with translated(key):
             descriptor = os.open(self._path(key), os.O_RDONLY | os.O_CLOEXEC)
         try:
             data = bytearray(length)
@@ -329,7 +207,7 @@ class DiskStore:
         ObjectUnreadableError
             If it ends before ``length`` bytes are read.
         """
-        with _translated(key):
+        with translated(key):
             descriptor = os.open(self._path(key), os.O_RDONLY | os.O_CLOEXEC)
             try:
                 while length > 0:
@@ -348,7 +226,7 @@ class DiskStore:
 
     def size(self, key: str) -> int:
         """Return an object's length; raises ObjectMissingError."""
-        with _translated(key):
+        with translated(key):
             return (self._root / key).stat().st_size
 
     def local_path(self, key: str) -> Path | None:
@@ -378,18 +256,7 @@ class DiskStore:
 
         When the caller asks for the next list, the last one counts as dealt with.
         """
-        for journal in sorted((self._root / _JOURNAL).glob("*")):
-            with contextlib.ExitStack() as stack:
-                try:
-                    file = stack.enter_context(journal.open("rb"))
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except (FileNotFoundError, BlockingIOError):
-                    continue  # its writer lives, or another sweep was faster
-                for part in (self._root / _INCOMING).glob(f"{journal.name}-*"):
-                    part.unlink(missing_ok=True)
-                keys = file.read().decode(errors="replace").split("\n")
-                yield [key for key in keys if key]
-                journal.unlink(missing_ok=True)
+        yield from abandoned(self._root / _JOURNAL, self._root / _INCOMING)
 
     def discard_stray(self, key: str) -> bool:
         """Remove an object that no index names, whole or half written; tell if it was there."""
@@ -406,23 +273,5 @@ class DiskStore:
     # -- room ------------------------------------------------------------------------------
 
     def has_room(self) -> bool:
-        """Tell whether writes are accepted; asks the file system at most twice a second."""
-        now = time.monotonic()
-        if now - self._room_checked_at > _ROOM_CHECK_S:
-            self._room = shutil.disk_usage(self._root).free > self._keep_free_bytes
-            self._room_checked_at = now
-        return self._room
-
-    def _require_room(self) -> None:
-        if not self.has_room():
-            raise NoSpaceError(
-                f"less than {self._keep_free_bytes} bytes are free on the objects' volume"
-            )
-
-    def _journal(self) -> _Journal:
-        # Made at the first write: a worker is forked from a process that writes nothing.
-        if self._own_journal is None:
-            with self._lock:
-                if self._own_journal is None:
-                    self._own_journal = _Journal(self._root / _JOURNAL)
-        return self._own_journal
+        """Tell whether writes are accepted."""
+        return bool(self._room)
