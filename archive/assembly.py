@@ -54,7 +54,8 @@ from storage.index.search import IndexSearch
 from storage.index.selection import InstanceReader
 from storage.index.standing import StandingReader
 from storage.objects.base import ObjectStore
-from storage.objects.disk import DiskStore
+from storage.objects.opening import open_store
+from storage.objects.settings import BucketSettings
 
 logger = get_logger(__name__)
 
@@ -108,9 +109,31 @@ def index_url(config: Config) -> str:
     return f"postgresql+psycopg{separator}{rest}" if scheme == "postgresql" else url
 
 
-def open_objects(config: Config) -> ObjectStore:
-    """Return the object store that the settings name."""
-    return DiskStore(config.archive.data_dir, keep_free_bytes=config.archive.keep_free_bytes)
+def open_objects(config: Config, url: str | None = None) -> ObjectStore:
+    """Return the object store that the settings name, or ``url`` where it is given.
+
+    Raises
+    ------
+    UnavailableError
+        If the library for buckets is not installed.
+    """
+    given = config.storage
+    bucket = BucketSettings(
+        url=url or given.url,
+        endpoint=given.endpoint,
+        region=given.region,
+        allow_http=given.allow_http,
+        path_style=given.addressing == "path",
+        checksum=given.checksum,
+        deadline_s=given.deadline_s,
+    )
+    with storage_translated():
+        return open_store(
+            bucket,
+            config.archive.data_dir,
+            keep_free_bytes=config.archive.keep_free_bytes,
+            cache_bytes=given.cache_bytes,
+        )
 
 
 def open_archive(config: Config, *, render_address: str | None = None) -> Archive:
@@ -141,10 +164,12 @@ def open_archive(config: Config, *, render_address: str | None = None) -> Archiv
         ),
         lifecycle=LifecycleService(lifecycle, objects),
         changes=changes,
-        verifier=Verifier(lifecycle, objects),
+        verifier=Verifier(lifecycle, objects.uncached()),
         peers=PeerService(config, PeerRows(engine)),
         accounts=AccountService(config.auth, AccountRows(engine)),
-        commitments=CommitmentService(CommitmentTable(engine), objects, config.commitment),
+        commitments=CommitmentService(
+            CommitmentTable(engine), objects.uncached(), config.commitment
+        ),
         forward=_forwarding(config, engine, changes, query),
         engine=engine,
         objects=objects,
@@ -177,12 +202,14 @@ def prepare(config: Config) -> None:
             names = [rule.name for rule in config.dimse.forward]
             ForwardRuleRows(engine).register(names)
         objects = open_objects(config)
+        with storage_translated():
+            objects.require_ready()
         LifecycleService(InstanceLifecycle(engine), objects).sweep()
         if engine.is_sqlite:  # one node: whoever was at a request, or sent, is gone
             with storage_translated():
                 forwards.let_go()
             table = CommitmentTable(engine)
-            CommitmentService(table, objects, config.commitment).free_all(OPERATOR)
+            CommitmentService(table, objects.uncached(), config.commitment).free_all(OPERATOR)
         _record_policy(config, objects)
     finally:
         engine.close()

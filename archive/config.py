@@ -308,8 +308,29 @@ class IndexSection(_Section):
 class StorageSection(_Section):
     """The object store."""
 
-    url: Literal["disk"] = "disk"
-    """ "disk": files in data_dir."""
+    url: str = Field(default="disk", pattern=r"^(disk|(s3|gs|az)://[^/\s?#]+(/[^\s?#]*)?)$")
+    """ "disk": files in data_dir; or "s3://bucket/prefix", "gs://...", "az://..."."""
+
+    endpoint: str = Field(default="", pattern=r"^(https?://[^\s?#@]+)?$")
+    """URL of the bucket's server, e.g. "https://s3.example.org"; "": the vendor's own."""
+
+    region: str = ""
+    """Region of the bucket; "": what the environment says, else us-east-1."""
+
+    allow_http: bool = False
+    """Whether the server may be spoken to without TLS."""
+
+    addressing: Literal["path", "virtual"] = "path"
+    """Where the bucket is named: in the path of a URL, or in its host."""
+
+    checksum: Literal["sha256", "crc64nvme", "none"] = "sha256"
+    """Checksum that objects are sent with, beside the signature (S3)."""
+
+    deadline_s: float = Field(default=30.0, gt=0, le=240)
+    """Seconds that a request is repeated for while the server fails."""
+
+    cache_bytes: int = Field(default=10_000_000_000, ge=0)
+    """What is kept of a bucket under data_dir/cache, in bytes, by all workers; 0: nothing."""
 
 
 _Algorithm = Literal[

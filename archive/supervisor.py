@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from archive.config import Config
+from archive.errors import ArchiveError
 from archive.log import get_logger
 from archive.metrics import use_folder
 from archive.processes import die_with_parent
@@ -360,14 +361,28 @@ def _prepare(config: Config) -> None:
 
     What that loads and leaves behind would otherwise be in the memory of every worker.
     """
+    reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _become(_Worker("preparation", partial(_call, "archive.assembly:prepare", config)))
+        _become(_Worker("preparation", partial(_prepare_here, config, writer)))
+    os.close(writer)
+    with open(reader) as told:  # noqa: PTH123 - a pipe
+        reason = told.read()
     _, status = os.waitpid(pid, 0)
     if status:
         raise SupervisorError(
-            f"what is in {config.archive.data_dir} cannot be made ready: the log has the reason"
+            reason
+            or f"what is in {config.archive.data_dir} cannot be made ready: the log has the "
+            "reason"
         )
+
+
+def _prepare_here(config: Config, writer: int) -> None:
+    try:
+        _call("archive.assembly:prepare", config)
+    except ArchiveError as error:
+        os.write(writer, str(error).encode()[:4096])
+        os._exit(1)
 
 
 def _become(worker: _Worker) -> None:

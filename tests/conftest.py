@@ -1,6 +1,7 @@
 """What every test may ask for."""
 
 import contextlib
+import hashlib
 import itertools
 import os
 import random
@@ -90,9 +91,17 @@ def steady_requestors() -> Iterator[None]:
         yield
 
 
+def objects_url(data_dir: Path) -> str:
+    """Where a test's objects lie: on disk, or in a bucket (`python -m tests.servers`)."""
+    bucket = os.environ.get("FILEROOM_TEST_BUCKET")
+    name = hashlib.blake2s(str(data_dir).encode(), digest_size=10).hexdigest()
+    return f"{bucket}/{name}" if bucket else "disk"
+
+
 def make_config(data_dir: Path, **sections) -> Config:
     """Settings for a test: its own folder, any port, small pools."""
     defaults = {
+        "storage": {"url": objects_url(data_dir)},
         "archive": ArchiveSection(data_dir=data_dir, keep_free_bytes=0, drain_timeout_s=5),
         "http": HttpSection(port=0, workers=1),
         "dimse": DimseSection(port=0, workers=1, network_timeout_s=20),
@@ -205,6 +214,7 @@ class Served:
             "FILEROOM_DIMSE__PORT": str(self.dicom_port),
             "FILEROOM_DIMSE__WORKERS": "2",
             "FILEROOM_RENDER__WORKERS": "1",
+            "FILEROOM_STORAGE__URL": objects_url(data_dir),
             "PYTHONPATH": str(REPOSITORY),
             **environment,
         }
@@ -275,6 +285,38 @@ def served(tmp_path) -> Iterator[Served]:
     yield server
     if server.process is not None and server.process.poll() is None:
         assert server.stop() == 0
+
+
+# -- object storage ----------------------------------------------------------------------------
+
+
+def _started(kind: str, folder: Path):
+    """Start a server of buckets, where its programs are installed."""
+    from tests.servers.bucket_server import NotInstalledError
+    from tests.servers.rados_gateway import RadosGateway
+    from tests.servers.swift import SwiftServer
+
+    try:
+        server = {"swift": SwiftServer, "rados_gateway": RadosGateway}[kind](folder)
+    except NotInstalledError as error:
+        pytest.skip(f"NOT TESTED: {error}")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def swift(tmp_path_factory):
+    """An OpenStack Swift of our own."""
+    yield from _started("swift", tmp_path_factory.mktemp("swift"))
+
+
+@pytest.fixture(scope="session")
+def rados_gateway(tmp_path_factory):
+    """A RADOS Gateway of our own."""
+    yield from _started("rados_gateway", tmp_path_factory.mktemp("rgw"))
 
 
 # -- PostgreSQL --------------------------------------------------------------------------------

@@ -68,9 +68,9 @@ def opened(path: Path | None) -> Iterator[Archive]:
     """Open the archive for one command; what it refuses ends the command."""
     config = read_config(path)
     configure_logging("ERROR")
-    if running_pid(config.archive.data_dir) is None:
-        prepare(config)
     try:
+        if running_pid(config.archive.data_dir) is None:
+            prepare(config)
         with open_archive(config) as archive:
             yield archive
     except ArchiveError as error:

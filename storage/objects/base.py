@@ -125,6 +125,12 @@ class ObjectStore(Protocol):
     def local_path(self, key: str) -> Path | None:
         """Return the file that holds the object, where it is one."""
 
+    def uncached(self) -> "ObjectStore":
+        """Return a store of the same objects that reads them from where they are durable."""
+
+    def require_ready(self) -> None:
+        """Raise StoreUnavailableError, with what to do, where objects cannot be reached."""
+
     def answers(self) -> bool:
         """Tell whether objects can be read at all; if not, a missing one may well be there."""
 

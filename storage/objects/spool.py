@@ -71,6 +71,13 @@ class DiskSpool:
         """How much has been written."""
         return self._size
 
+    @property
+    def path(self) -> Path:
+        """Its file."""
+        if self._path is None:
+            raise ValueError("this spool was kept or discarded before")
+        return self._path
+
     def write(self, chunk: Buffer) -> None:
         """Append ``chunk``; raise NoSpaceError when the volume is full."""
         with translated("being received"):
@@ -95,10 +102,9 @@ class DiskSpool:
 
     def keep_as(self, path: str) -> None:
         """Make it the file ``path``, durable but for the folder's entry."""
-        if self._path is None:
-            raise ValueError("this spool was kept or discarded before")
+        kept = self.path
         os.fsync(self._descriptor)
-        self._path.rename(path)
+        kept.rename(path)
         self._close()
 
     def _close(self) -> None:
