@@ -26,6 +26,7 @@ from archive.auth.principal import OPERATOR
 from archive.config import ArchiveSection, Config, DimseSection, HttpSection, RenderSection
 from archive.ingest.incoming import Incoming, Source
 from dicomweb.worker import Server, server_settings
+from storage.objects.spool import Room
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PYDICOM_DATA = Path(pydicom.data.__file__).resolve().parent
@@ -93,7 +94,7 @@ def steady_requestors() -> Iterator[None]:
 
 def objects_url(data_dir: Path) -> str:
     """Where a test's objects lie: on disk, or in a bucket (`python -m tests.servers`)."""
-    bucket = os.environ.get("FILEROOM_TEST_BUCKET")
+    bucket = os.environ.get("TEST_BUCKET")
     name = hashlib.blake2s(str(data_dir).encode(), digest_size=10).hexdigest()
     return f"{bucket}/{name}" if bucket else "disk"
 
@@ -133,6 +134,17 @@ def store(archive: Archive, body: bytes | Path):
     """Take one file in, as the operator does."""
     content = body.read_bytes() if isinstance(body, Path) else body
     return archive.ingest.store(OPERATOR, Incoming(content, SOURCE))
+
+
+def fill_up(archive: Archive, keep_free_bytes: int = 1 << 62) -> None:
+    """Have the volume count as full; with 0 as having room again."""
+    archive.objects._room = Room(archive.config.archive.data_dir, keep_free_bytes)
+
+
+# What looks at the files of the disk store, or spoils them.
+on_disk = pytest.mark.skipif(
+    "TEST_BUCKET" in os.environ, reason="of files on disk: objects lie in a bucket here"
+)
 
 
 def listening_socket() -> socket.socket:

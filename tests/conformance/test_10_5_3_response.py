@@ -21,7 +21,7 @@ from tests.conformance.stow import (
     uids,
     value,
 )
-from tests.conftest import http_client, make_config, running_archive
+from tests.conftest import fill_up, http_client, make_config, running_archive
 
 OTHER_STUDY = "1.2.3.4.5.6.7"
 
@@ -229,8 +229,7 @@ def test_too_large_a_part_is_413_when_there_is_nothing_else(tmp_path):
 
 
 def test_a_full_archive_is_503_with_retry_after(client, archive):
-    archive.objects._keep_free_bytes = 1 << 62
-    archive.objects._room_checked_at = float("-inf")
+    fill_up(archive)
     response = post(client, ct())
     assert response.status_code == 503
     assert response.headers["retry-after"]

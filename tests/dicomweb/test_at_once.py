@@ -10,7 +10,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from archive.auth.principal import OPERATOR
 from dicomweb.sendfile import Wire
 from storage.objects.disk import DiskStore
-from tests.conftest import store, wheel_file
+from tests.conftest import on_disk, store, wheel_file
 from tests.synthetic import image, part10
 
 FRAMES = 'multipart/related; type="application/octet-stream"'
@@ -164,6 +164,7 @@ def test_metadata_of_a_deleted_series_are_not_there(client, archive):
     assert uids(client, path) == []
 
 
+@on_disk
 def test_a_series_whose_file_is_gone_is_an_error_not_half_an_answer(client, archive):
     ref = store(archive, large(1)).ref
     stored = archive.retrieve.instance(OPERATOR, ref)

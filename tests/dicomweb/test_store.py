@@ -6,7 +6,7 @@ import pydicom
 import pytest
 
 from archive.auth.principal import OPERATOR
-from tests.conftest import wheel_file
+from tests.conftest import fill_up, wheel_file
 
 DICOM = {"Content-Type": "application/dicom"}
 
@@ -161,8 +161,7 @@ def test_a_large_instance_goes_through_a_spool_and_comes_back_byte_for_byte(clie
 
 def test_a_full_disk_refuses_with_503_and_goes_on_reading(client, archive):
     client.post("/studies", content=ct(), headers=DICOM)
-    archive.objects._keep_free_bytes = 1 << 62
-    archive.objects._room_checked_at = float("-inf")
+    fill_up(archive)
     response = client.post("/studies", content=mr(), headers=DICOM)
     assert response.status_code == 503
     assert response.headers["retry-after"]

@@ -17,7 +17,7 @@ from pynetdicom.presentation import build_context
 from archive.auth.principal import OPERATOR
 from archive.identity import StudyRef
 from dimse.messages import pdu
-from tests.conftest import store, wait_until, wheel_file
+from tests.conftest import fill_up, store, wait_until, wheel_file
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 FIND, MOVE, GET = (f"1.2.840.10008.5.1.4.1.2.2.{n}" for n in (1, 2, 3))
@@ -127,11 +127,9 @@ def test_the_sender_decides_the_site(dicom):
 
 
 def test_a_full_archive_answers_a700_and_goes_on_answering(dicom):
-    dicom._archive.objects._keep_free_bytes = 1 << 62
-    dicom._archive.objects._room_checked_at = float("-inf")
+    fill_up(dicom._archive)
     assert send(dicom, "CT_small.dcm", "MR_small_RLE.dcm") == [0xA700, 0xA700]
-    dicom._archive.objects._keep_free_bytes = 0
-    dicom._archive.objects._room_checked_at = float("-inf")
+    fill_up(dicom._archive, 0)
     assert send(dicom, "CT_small.dcm") == [0]
 
 
@@ -418,8 +416,8 @@ def test_move_to_a_destination_that_is_down_reports_every_suboperation_failed(lo
 
 
 def leaves_nothing(dicom) -> bool:
-    data_dir = dicom._archive.config.archive.data_dir
-    return not any((data_dir / "incoming").iterdir()) and not (data_dir / "objects").exists()
+    data_dir, objects = dicom._archive.config.archive.data_dir, dicom._archive.objects
+    return not any((data_dir / "incoming").iterdir()) and not any(objects.walk("objects"))
 
 
 def test_a_sender_that_vanishes_mid_instance_leaves_nothing(dicom):

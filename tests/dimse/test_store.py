@@ -488,8 +488,8 @@ def large(pixels: int, uid: str = CT_UID) -> bytes:
 
 
 def leaves_nothing(dicom) -> bool:
-    data_dir = dicom._archive.config.archive.data_dir
-    return not any((data_dir / "incoming").iterdir()) and not (data_dir / "objects").exists()
+    data_dir, objects = dicom._archive.config.archive.data_dir, dicom._archive.objects
+    return not any((data_dir / "incoming").iterdir()) and not any(objects.walk("objects"))
 
 
 def test_a_large_instance_gets_its_true_header_too(running):

@@ -26,7 +26,7 @@ def main() -> int:
         try:
             server.start()
             bucket = server.make_bucket()
-            store = {"FILEROOM_TEST_BUCKET": f"s3://{bucket}"}
+            store = {"TEST_BUCKET": f"s3://{bucket}"}
             return subprocess.run(
                 command.split(), env=os.environ | server.environment | store, check=False
             ).returncode

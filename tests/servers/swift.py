@@ -100,7 +100,7 @@ def swift_programs() -> Path:
         If there is none.
     """
     beside = Path(sys.prefix) / "swift" / "bin"
-    named = os.environ.get("FILEROOM_TEST_SWIFT")
+    named = os.environ.get("TEST_SWIFT_PROGRAMS")
     for folder in filter(None, (named and Path(named), beside, Path("/usr/bin"))):
         if (folder / "swift-proxy-server").is_file():
             return folder

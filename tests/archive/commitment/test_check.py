@@ -14,7 +14,7 @@ from archive.identity import StudyRef
 from storage.errors import StoreUnavailableError
 from storage.index.scope import Scope
 from tests.builders import SECONDARY_CAPTURE, dataset, part10
-from tests.conftest import store
+from tests.conftest import on_disk, store
 
 UID = "1.2.3.9.1"
 KEPT = Reference(SECONDARY_CAPTURE, UID)
@@ -46,9 +46,9 @@ def finish(check):
             return end.value
 
 
-def path(archive, study="1.2.3"):
+def key(archive, study="1.2.3"):
     (one,) = archive.retrieve.instances(OPERATOR, [StudyRef(study)])
-    return archive.objects.local_path(one.object_key)
+    return one.object_key
 
 
 def test_an_instance_named_twice_has_its_outcome_twice(kept):
@@ -77,18 +77,22 @@ def test_what_the_asker_may_not_see_does_not_exist_for_it(kept):
 def test_of_a_sop_uid_in_several_studies_every_one_must_be_sound(kept):
     store(kept, part10(dataset("1.2.4", "1.2.4.1", UID)))
     assert outcome(kept, KEPT) == {}
-    broken = path(kept, "1.2.4")
-    broken.write_bytes(broken.read_bytes()[:-1] + b"\1")
+    broken = key(kept, "1.2.4")
+    body = kept.objects.read(broken, 0, kept.objects.size(broken))
+    kept.objects.delete(broken)
+    kept.objects.put(broken, body[:-1] + b"\1")
     assert outcome(kept, KEPT) == {0: FailureReason.PROCESSING_FAILURE}
 
 
+@on_disk
 def test_a_file_that_cannot_be_read_is_a_processing_failure(kept):
-    broken = path(kept)
+    broken = kept.objects.local_path(key(kept))
     broken.unlink()
     broken.mkdir()
     assert outcome(kept, KEPT) == {0: FailureReason.PROCESSING_FAILURE}
 
 
+@on_disk
 def test_while_the_store_is_away_nothing_is_said_of_what_it_holds(kept, monkeypatch):
     shutil.move(kept.config.archive.data_dir / "objects", kept.config.archive.data_dir / "away")
     taken = kept.commitments.accept(OPERATOR, request(KEPT), owner="one")
@@ -100,7 +104,7 @@ def test_what_is_away_after_every_attempt_is_a_resource_limitation(kept, monkeyp
     def refuse(*_):
         raise StoreUnavailableError("too many files are open")
 
-    monkeypatch.setattr(kept.objects, "size", refuse)
+    monkeypatch.setattr(kept.commitments._objects, "size", refuse)
     taken = kept.commitments.accept(OPERATOR, request(KEPT, GONE), owner="one")
     for attempt in range(4):
         with pytest.raises(UnavailableError):
