@@ -17,9 +17,11 @@ _YBR: Final = frozenset({"YBR_FULL_422", "YBR_FULL"})
 
 def passes_through(job: RenderJob, frame: bytes) -> bool:
     """Tell whether a JPEG decoder shows ``frame`` just as the archive would render it."""
-    if job.transfer_syntax_uid != _BASELINE or job.options != RenderOptions():
-        return False
     described, presentation = job.description, job.presentation
+    # A window is for grey levels: colours are shown as they are (PS3.3 §C.11.2).
+    window = job.options.window if described.samples_per_pixel == 3 else None
+    if job.transfer_syntax_uid != _BASELINE or job.options != RenderOptions(window=window):
+        return False
     if described.samples_per_pixel == 1:
         changes = (
             presentation.is_inverted

@@ -61,6 +61,13 @@ def test_what_browsers_show_right_is_sent_as_it_is(body, photometric):
     assert np.abs(difference).mean() < 2
 
 
+def test_a_window_changes_grey_levels_only():
+    options = RenderOptions(window=Window(40, 80))
+    colour, grey = jpeg(COLOUR), jpeg(GREY)
+    assert passes_through(replace(job(colour, "YBR_FULL_422"), options=options), colour)
+    assert not passes_through(replace(job(grey, "MONOCHROME2"), options=options), grey)
+
+
 @pytest.mark.parametrize(
     ("body", "photometric"), [(jpeg(COLOUR), "RGB"), (jpeg(COLOUR, keep_rgb=True), "YBR_FULL")]
 )
