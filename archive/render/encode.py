@@ -1,6 +1,7 @@
 """Displayed pixels to image files."""
 
 import io
+import zlib
 from collections.abc import Sequence
 from typing import Final
 
@@ -53,8 +54,9 @@ def encode_image(
             sampling = 0 if wanted >= _FULL_CHROMA_FROM else 2
             image.save(output, "JPEG", quality=wanted, subsampling=sampling, **embedded)
         case "image/png":
-            # Level 1 takes half the time of level 6 for a tenth more bytes.
-            image.save(output, "PNG", compress_level=1, **embedded)
+            # Runs alone, after the filters, take three quarters of the time of level 1, and
+            # make fewer bytes of grey levels that are never quite the same.
+            image.save(output, "PNG", compress_level=1, compress_type=zlib.Z_RLE, **embedded)
         case "image/gif":
             image.save(output, "GIF")
         case "image/jp2":
