@@ -281,4 +281,5 @@ def _pool(config: Config, address: str | None) -> RenderPool:
         config.render.workers,
         timeout_s=config.render.timeout_s,
         memory_limit_bytes=config.render.memory_limit_bytes,
+        decoded_bytes=config.render.decoded_bytes,
     )

@@ -376,6 +376,9 @@ class RenderSection(_Section):
     cache_bytes: int = Field(default=64 * 1024**2, ge=0)
     """Made images that one HTTP worker remembers, in bytes."""
 
+    decoded_bytes: int = Field(default=128 * 1024**2, ge=0)
+    """Decoded frames that one render worker remembers, in bytes."""
+
 
 class ViewerSection(_Section):
     """The viewer that `fileroom viewer install` fetches, given at /viewer/."""

@@ -166,6 +166,7 @@ class Supervisor:
                     render,
                     timeout_s=config.render.timeout_s,
                     memory_limit_bytes=config.render.memory_limit_bytes,
+                    decoded_bytes=config.render.decoded_bytes,
                     idle_s=_RENDER_IDLE_S,
                 ),
             ),

@@ -40,10 +40,13 @@ class DecodedFrame:
         Shape (rows, columns), or (rows, columns, samples) colour-by-pixel.
     photometric_interpretation
         As PS3.3 §C.7.6.3.1.2; a decoder may have turned YBR into RGB.
+    is_displayed
+        Whether the pixels are displayed values already, 8 bits of grey or RGB.
     """
 
     pixels: Pixels
     photometric_interpretation: str
+    is_displayed: bool = False
 
 
 _Codec = Callable[[bytes, PixelDescription], Pixels]

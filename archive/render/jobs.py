@@ -51,13 +51,20 @@ class FrameSource:
 
 @dataclass(frozen=True, slots=True)
 class RenderJob:
-    """Render one frame to an image file; native frames are little endian, from a byte on."""
+    """Render one frame to an image file; native frames are little endian, from a byte on.
+
+    Parameters
+    ----------
+    frame_name
+        Says which frame of which content it is, for who keeps decoded frames; "": none does.
+    """
 
     source: FrameSource
     description: PixelDescription
     transfer_syntax_uid: str
     presentation: Presentation
     options: RenderOptions
+    frame_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

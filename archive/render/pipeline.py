@@ -62,6 +62,14 @@ def render_frame(
     return draw_annotations(shown, *presentation.annotations)
 
 
+def in_display_colours(decoded: DecodedFrame, description: PixelDescription) -> DecodedFrame:
+    """Return a frame of colours as displayed, which no option changes; others as they are."""
+    if decoded.pixels.ndim != 3 or decoded.is_displayed:
+        return decoded
+    shown = _colour(decoded.pixels, decoded.photometric_interpretation, description)
+    return DecodedFrame(shown, "RGB", is_displayed=True)
+
+
 def _shown(
     decoded: DecodedFrame,
     description: PixelDescription,
@@ -69,8 +77,8 @@ def _shown(
     wanted: Window | None,
 ) -> Bytes:
     photometric, table = decoded.photometric_interpretation, presentation.palette
-    if decoded.pixels.ndim == 3:
-        return _colour(decoded.pixels, photometric, description)
+    if decoded.pixels.ndim == 3 or decoded.is_displayed:
+        return in_display_colours(decoded, description).pixels
     if photometric == "PALETTE COLOR" and table is not None:
         return _palette_colour(decoded.pixels, table)
     grey = _grey(decoded.pixels, description, presentation, wanted)

@@ -44,14 +44,22 @@ class RenderPool:
         How long a job may take.
     memory_limit_bytes
         How much memory a worker may take beyond what it begins with.
+    decoded_bytes
+        How much of decoded frames a worker keeps.
     """
 
     def __init__(
-        self, workers: int = 0, *, timeout_s: float = 30.0, memory_limit_bytes: int = 2 << 30
+        self,
+        workers: int = 0,
+        *,
+        timeout_s: float = 30.0,
+        memory_limit_bytes: int = 2 << 30,
+        decoded_bytes: int = 0,
     ) -> None:
         self._count = workers or max((os.cpu_count() or 2) // 2, 1)
         self._timeout_s = timeout_s
         self._memory_limit_bytes = memory_limit_bytes
+        self._decoded_bytes = decoded_bytes
         self._address: str | None = None
         self._folder: str | None = None
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -164,6 +172,8 @@ class RenderPool:
                 str(self._timeout_s),
                 "--memory-limit-bytes",
                 str(self._memory_limit_bytes),
+                "--decoded-bytes",
+                str(self._decoded_bytes),
             ],
             pass_fds=[descriptor],
             stdin=subprocess.DEVNULL,

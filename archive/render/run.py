@@ -7,18 +7,24 @@ import numpy as np
 import numpy.typing as npt
 
 from archive.render.decode import DecodedFrame, decode_frame
+from archive.render.decoded import DecodedFrames
 from archive.render.drawing import icon
 from archive.render.encode import encode_animation, encode_image
 from archive.render.jobs import AnimationJob, IconJob, Job, RenderJob, TranscodeJob
 from archive.render.passing import passes_through
-from archive.render.pipeline import render_frame
+from archive.render.pipeline import in_display_colours, render_frame
 from archive.render.transcode import encode_frame
 
 _WIDEST_OVERLAY_BITS: Final = 16
 
 
-def run_job(job: Job) -> bytes:
+def run_job(job: Job, decoded: DecodedFrames | None = None) -> bytes:
     """Return the image file, or the frame.
+
+    Parameters
+    ----------
+    decoded
+        The frames that jobs before this one had decoded; None: none are kept.
 
     Raises
     ------
@@ -27,23 +33,24 @@ def run_job(job: Job) -> bytes:
     """
     match job:
         case RenderJob():
-            return _rendered(job)
+            return _rendered(job, decoded or DecodedFrames(0))
         case AnimationJob():
-            frames = [_shown(frame, frame.source.read()) for frame in job.frames]
+            passing = DecodedFrames(0)  # a film would push out what is looked at
+            frames = [_shown(frame, frame.source.read(), passing) for frame in job.frames]
             return encode_animation(frames, job.durations_ms)
         case IconJob():
             return encode_image(icon(job.label, (job.width, job.height)), job.media_type)
         case TranscodeJob():
-            decoded = _decoded(job, job.source.read())
-            return encode_frame(decoded, job.description, job.target_transfer_syntax_uid)
+            frame = _decoded(job, job.source.read())
+            return encode_frame(frame, job.description, job.target_transfer_syntax_uid)
 
 
-def _rendered(job: RenderJob) -> bytes:
+def _rendered(job: RenderJob, decoded: DecodedFrames) -> bytes:
     frame = job.source.read()
     if passes_through(job, frame):
         return frame
     return encode_image(
-        _shown(job, frame),
+        _shown(job, frame, decoded),
         job.options.media_type,
         job.options.quality,
         colour_space=job.options.colour_space,
@@ -51,9 +58,12 @@ def _rendered(job: RenderJob) -> bytes:
     )
 
 
-def _shown(job: RenderJob, frame: bytes) -> npt.NDArray[np.uint8]:
+def _shown(job: RenderJob, frame: bytes, decoded: DecodedFrames) -> npt.NDArray[np.uint8]:
     return render_frame(
-        _decoded(job, frame),
+        decoded.get_or_decode(
+            job.frame_name,
+            lambda: in_display_colours(_decoded(job, frame), job.description),
+        ),
         job.description,
         job.presentation,
         job.options,

@@ -311,12 +311,15 @@ class Views:
         options: RenderOptions,
     ) -> RenderJob:
         source, transfer_syntax_uid = self._source(pixels, frame_number)
+        digest = "" if pixels.needs_no_decoder else pixels.stored.digest.hex()
         return RenderJob(
             source=source,
             description=pixels.description,
             transfer_syntax_uid=transfer_syntax_uid,
             presentation=reader.frame(frame_number - 1, options),
             options=options,
+            # The digest is that of the data set: how it is encoded is said outside of it.
+            frame_name=digest and f"{digest}/{transfer_syntax_uid}/{frame_number}",
         )
 
     # -- what is shown as it is, and reports -----------------------------------------------

@@ -15,6 +15,7 @@ import signal
 import socket
 import struct
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from archive.errors import ArchiveError, InvalidInstanceError
@@ -54,6 +55,7 @@ def serve_jobs(
     *,
     timeout_s: float,
     memory_limit_bytes: int,
+    decoded_bytes: int = 0,
     idle_s: float | None = None,
 ) -> None:
     """Serve connections until the process is ended, or has had nothing to do for long.
@@ -63,7 +65,9 @@ def serve_jobs(
     timeout_s
         A job that takes longer ends this process.
     memory_limit_bytes
-        How large the address space may grow.
+        How large the address space may grow, beside what is kept.
+    decoded_bytes
+        How much of decoded frames is kept.
     idle_s
         Return when no job has come for so long since the last: what decoders, once loaded,
         hold is given back by ending. None: never.
@@ -76,12 +80,17 @@ def serve_jobs(
         with connection, contextlib.suppress(ConnectionError):
             while (message := receive(connection)) is not None:
                 if run is None:  # the decoders are heavy: an idle worker does without
-                    run = importlib.import_module("archive.render.run").run_job
-                    _limit_memory(memory_limit_bytes)
+                    run = _load(decoded_bytes)
+                    _limit_memory(memory_limit_bytes + decoded_bytes)
                 signal.setitimer(signal.ITIMER_REAL, timeout_s)
                 answer = _answer(run, message)
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 send(connection, answer)
+
+
+def _load(decoded_bytes: int) -> Callable[[Job], bytes]:
+    decoded = importlib.import_module("archive.render.decoded").DecodedFrames(decoded_bytes)
+    return partial(importlib.import_module("archive.render.run").run_job, decoded=decoded)
 
 
 def _has_work(listening: socket.socket, idle_s: float | None) -> bool:
@@ -117,6 +126,7 @@ def main() -> None:
     parser.add_argument("--fd", type=int, required=True, help="the listening Unix socket")
     parser.add_argument("--timeout-s", type=float, required=True)
     parser.add_argument("--memory-limit-bytes", type=int, required=True)
+    parser.add_argument("--decoded-bytes", type=int, default=0)
     parser.add_argument("--idle-s", type=float, help="end after so long without a job")
     arguments = parser.parse_args()
     die_with_parent()
@@ -125,6 +135,7 @@ def main() -> None:
             listening,
             timeout_s=arguments.timeout_s,
             memory_limit_bytes=arguments.memory_limit_bytes,
+            decoded_bytes=arguments.decoded_bytes,
             idle_s=arguments.idle_s,
         )
 
