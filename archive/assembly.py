@@ -20,6 +20,7 @@ from archive.forward.service import ForwardService
 from archive.ingest.extract import describe
 from archive.ingest.service import IngestService
 from archive.lifecycle.ledger import POLICY, Ledger, LedgerEntry
+from archive.lifecycle.migration import Migration
 from archive.lifecycle.rebuild import REPLACE, Rebuilder
 from archive.lifecycle.service import LifecycleService
 from archive.lifecycle.verify import Verifier
@@ -218,10 +219,25 @@ def prepare(config: Config) -> None:
 def _record_policy(config: Config, objects: ObjectStore) -> None:
     # A rebuild of the index must judge each conflict by the rule that was in force.
     ledger = Ledger(objects)
-    in_force = [entry.reason for entry in ledger.entries() if entry.act == POLICY]
+    in_force = [entry.reason for entry in ledger.entries(POLICY)]
     policy = config.archive.conflict_policy
     if (in_force or ["keep-first"])[-1] != policy:
         ledger.write(LedgerEntry(POLICY, clock.now_us(), "operator", policy))
+
+
+def migration(archive: Archive, source: str, target: str, *, check: bool) -> Migration:
+    """Return what copies the objects of ``archive`` from one store to another.
+
+    Raises
+    ------
+    UnavailableError
+        If one of them cannot be used.
+    """
+    stores = [open_objects(archive.config, url) for url in (source, target)]
+    with storage_translated():
+        for store in stores:
+            store.require_ready()
+    return Migration(InstanceLifecycle(archive.engine), *stores, check=check)
 
 
 def rebuilder(config: Config) -> Rebuilder:

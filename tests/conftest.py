@@ -141,6 +141,13 @@ def fill_up(archive: Archive, keep_free_bytes: int = 1 << 62) -> None:
     archive.objects._room = Room(archive.config.archive.data_dir, keep_free_bytes)
 
 
+def spoil(archive: Archive, key: str, change) -> None:
+    """Put what ``change`` makes of an object in its place, behind everybody's back."""
+    body = archive.objects.read(key, 0, archive.objects.size(key))
+    archive.objects.delete(key)
+    archive.objects.put(key, change(body))
+
+
 # What looks at the files of the disk store, or spoils them.
 on_disk = pytest.mark.skipif(
     "TEST_BUCKET" in os.environ, reason="of files on disk: objects lie in a bucket here"

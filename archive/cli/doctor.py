@@ -3,6 +3,7 @@
 import importlib.metadata
 import importlib.util
 import os
+import secrets
 import shutil
 import socket
 import stat
@@ -16,7 +17,7 @@ from typing import Final
 import typer
 from rich.markup import escape
 
-from archive.assembly import index_url
+from archive.assembly import index_url, open_objects
 from archive.auth.certificates import check_tls, read_certificate
 from archive.auth.tokens import check_tokens
 from archive.cli.common import (
@@ -73,8 +74,8 @@ class Finding:
 def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     r"""Look at everything the archive needs, and say what to do about what is wrong.
 
-    Python, packages, decoders, the data folder and its disk, the index, the viewer, TLS, the
-    ports. Changes nothing.
+    Python, packages, decoders, the data folder and its disk, the index, the objects, the
+    viewer, TLS, the ports. Changes nothing; of a bucket it writes and removes an object.
 
     \b
     Examples:
@@ -112,6 +113,7 @@ def _findings(config: Config) -> Iterator[Finding]:
     yield _folder(config)
     yield _disk(config)
     yield _index(config)
+    yield _objects(config)
     yield _viewer(config)
     yield from _tls(config)
     if config.auth.jwt_key_file:
@@ -180,6 +182,29 @@ def _index(config: Config) -> Finding:
         text = f"at schema {revision or 'none'}, this version needs {latest_revision()}"
         return Finding("Index", True, text, "the next `fileroom serve` brings it there")
     return Finding("Index", True, f"at schema {revision}")
+
+
+def _objects(config: Config) -> Finding:
+    """Write an object, read it back and remove it, where that is not `_folder`'s to tell."""
+    url = config.storage.url
+    if url == "disk":
+        return Finding("Objects", True, "on disk")
+    key = f"probe/{secrets.token_hex(8)}"
+    try:
+        objects = open_objects(config).uncached()
+        with storage_translated():
+            objects.require_ready()
+            objects.put(key, key.encode())
+            try:
+                came_back = objects.read(key, 0, 100)
+            finally:
+                objects.delete(key)
+                objects.forget([key])
+    except ArchiveError as error:
+        return Finding("Objects", False, str(error), "see docs/object-storage.md")
+    if came_back != key.encode():
+        return Finding("Objects", False, f"{url} gives other bytes than it was given")
+    return Finding("Objects", True, f"{url}, written and read")
 
 
 def _viewer(config: Config) -> Finding:

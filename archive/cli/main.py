@@ -9,6 +9,7 @@ from archive.cli.exporting import export
 from archive.cli.forwarding import forward
 from archive.cli.importing import import_
 from archive.cli.maintenance import delete, purge, rebuild_index, restore
+from archive.cli.moving import migrate_objects
 from archive.cli.peers import peer
 from archive.cli.reports import status, verify
 from archive.cli.sending import send
@@ -37,6 +38,7 @@ app.command()(send)
 app.command()(status)
 app.command()(verify)
 app.command(name="rebuild-index")(rebuild_index)
+app.command(name="migrate-objects")(migrate_objects)
 app.command()(delete)
 app.command()(restore)
 app.command()(purge)

@@ -102,16 +102,26 @@ def verify(
     config: ConfigOption = None,
     as_json: JsonOption = False,
     threads: Annotated[int, typer.Option(help="Objects read at once.")] = 4,
+    remove_orphans: Annotated[
+        bool, typer.Option("--remove-orphans", help="Remove what is orphaned.")
+    ] = False,
+    orphan_hours: Annotated[
+        float, typer.Option(help="Younger objects are not orphaned: they may be arriving.")
+    ] = 1.0,
 ) -> None:
     r"""Read every object again and compare it with what was acknowledged.
 
     Lists what is lost (indexed, but gone), corrupt (other bytes than were received) and
     orphaned (there, but not indexed; an instance that is just arriving is no orphan).
+    Orphans are what a node left behind that died while it was storing, and acknowledged to
+    nobody; but if the index was brought back from a backup, use `rebuild-index` instead of
+    removing them.
 
     \b
     Examples:
       fileroom verify
       fileroom verify --json --threads 8
+      fileroom verify --remove-orphans
 
     Exit status: 0 sound, 1 something is wrong.
     """
@@ -129,7 +139,10 @@ def verify(
         ) as progress:
             task = progress.add_task("verify", total=expected)
             report = archive.verifier.verify(
-                progress=lambda count, _size: progress.advance(task, count), threads=threads
+                progress=lambda count, _size: progress.advance(task, count),
+                threads=threads,
+                grace_s=orphan_hours * 3600,
+                remove_orphans=remove_orphans,
             )
     if as_json:
         print_json(report)
@@ -149,3 +162,5 @@ def _print_verification(report: VerifyReport) -> None:
         console.print(f"  {len(keys)} {name}")
         for key in keys:
             console.print(f"    {key}", soft_wrap=True)
+    if report.removed:
+        console.print(f"  {report.removed} orphans removed")

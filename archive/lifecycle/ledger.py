@@ -72,9 +72,10 @@ class Ledger:
         """Remove an entry whose act did not come about."""
         self._objects.delete(key)
 
-    def entries(self) -> Iterator[LedgerEntry]:
-        """Yield every entry, oldest first: keys begin with the moment."""
+    def entries(self, act: str = "") -> Iterator[LedgerEntry]:
+        """Yield every entry, or those of one act, oldest first: keys begin with the moment."""
+        ending = f"~{act}.json" if act else ".json"
         for stored in self._objects.walk(LEDGER):
-            if stored.key.endswith(".json"):
+            if stored.key.endswith(ending):
                 record = self._objects.read(stored.key, 0, stored.size_bytes)
                 yield LedgerEntry(**orjson.loads(record))

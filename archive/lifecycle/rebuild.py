@@ -24,6 +24,8 @@ from storage.objects.keys import OBJECTS, InstanceKey, parse_instance_key
 
 _EVERYTHING = Scope(collections=None, partitions=None)
 _BATCH = 256
+_IN_MEMORY_BYTES = 16 << 20
+_CHUNK_BYTES = 1 << 20
 REPLACE = "replace"
 
 
@@ -171,10 +173,20 @@ class Rebuilder:
 
     def _body(self, found: _Found) -> memoryview:
         path = self._objects.local_path(found.key)
-        if path is None or not found.size_bytes:
+        if path is not None and found.size_bytes:
+            with path.open("rb") as file:
+                return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        if found.size_bytes <= _IN_MEMORY_BYTES:
             return memoryview(self._objects.read(found.key, 0, found.size_bytes))
-        with path.open("rb") as file:
-            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        spool = self._objects.new_spool()
+        try:
+            for chunk in self._objects.iter_chunks(
+                found.key, 0, found.size_bytes, _CHUNK_BYTES
+            ):
+                spool.write(chunk)
+            return spool.view()
+        finally:
+            spool.discard()  # what is mapped of it stays
 
     def _source(self, key: str) -> Source:
         known = self._sources.get(key)

@@ -78,6 +78,8 @@ class VerifyReport:
         Objects whose length or SHA-256 is not what was acknowledged.
     orphans
         Objects that no instance of the index refers to.
+    removed
+        How many of these were removed.
     """
 
     objects: int = 0
@@ -85,11 +87,12 @@ class VerifyReport:
     lost: list[str] = field(default_factory=list)
     corrupt: list[str] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
+    removed: int = 0
 
     @property
     def sound(self) -> bool:
         """Whether nothing is wrong."""
-        return not (self.lost or self.corrupt or self.orphans)
+        return not (self.lost or self.corrupt or len(self.orphans) > self.removed)
 
 
 class Verifier:
@@ -113,6 +116,7 @@ class Verifier:
         progress: Callable[[int, int], None] | None = None,
         threads: int = 4,
         grace_s: float = 60.0,
+        remove_orphans: bool = False,
     ) -> VerifyReport:
         """Read every object again.
 
@@ -125,6 +129,8 @@ class Verifier:
         grace_s
             Objects younger than this are no orphans yet: an instance that is just arriving
             lies there before the index names it.
+        remove_orphans
+            Whether they are removed: what a node left that never comes back.
         """
         report = VerifyReport()
         with storage_translated(), ThreadPoolExecutor(threads) as pool:
@@ -135,6 +141,10 @@ class Verifier:
                 if progress is not None:
                     progress(len(batch), sum(wanted.size_bytes for wanted in batch))
             report.orphans.extend(self._orphans(grace_s))
+            if remove_orphans:
+                # Asked once more: it takes a while to look at everything.
+                for key in self._lifecycle.unindexed(report.orphans):
+                    report.removed += self._objects.discard_stray(key)
         return report
 
     def _fault(self, wanted: IndexedObject) -> Fault:

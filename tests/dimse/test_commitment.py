@@ -14,7 +14,7 @@ from archive.auth.principal import OPERATOR
 from archive.config import CommitmentSection, DimseSection, Peer, Service
 from archive.identity import StudyRef
 from tests.builders import SECONDARY_CAPTURE, dataset, part10
-from tests.conftest import make_config, store, wait_until
+from tests.conftest import make_config, spoil, store, wait_until
 from tests.dimse.commitment_scu import (
     INSTANCE,
     PUSH,
@@ -39,10 +39,10 @@ def keep(dicom, number=1, study="1.2.3"):
     return [(SECONDARY_CAPTURE, uid) for uid in uids]
 
 
-def path_of(archive, uid):
+def key_of(archive, uid):
     found = archive.retrieve.instances(OPERATOR, [StudyRef("1.2.3")])
     (key,) = [one.object_key for one in found if one.sop_instance_uid == uid]
-    return archive.objects.local_path(key)
+    return key
 
 
 def failures(report):
@@ -88,17 +88,17 @@ def test_each_instance_that_fails_has_its_reason_and_the_rest_is_committed(dicom
     archive = dicom._archive
     pairs = keep(dicom, 6)
     uids = [uid for _, uid in pairs]
-    flipped = path_of(archive, uids[1])
-    body = bytearray(flipped.read_bytes())
-    body[-3] ^= 1
-    flipped.write_bytes(body)
-    path_of(archive, uids[2]).unlink()
+    spoil(
+        archive,
+        key_of(archive, uids[1]),
+        lambda body: body[:-3] + bytes([body[-3] ^ 1]) + body[-2:],
+    )
+    archive.objects.delete(key_of(archive, uids[2]))
     from archive.identity import InstanceRef
 
     archive.lifecycle.delete(OPERATOR, InstanceRef("1.2.3", "1.2.3.1", uids[3]), reason="test")
     wrong = (CT, uids[4])
-    cut = path_of(archive, uids[5])
-    cut.write_bytes(cut.read_bytes()[:-10])
+    spoil(archive, key_of(archive, uids[5]), lambda body: body[:-10])
     event, report = asked_for(
         dicom,
         *pairs[:4],

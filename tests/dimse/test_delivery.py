@@ -15,7 +15,7 @@ from archive.errors import PeerError
 from archive.identity import StudyRef
 from dimse.outgoing import deliver
 from tests.builders import dataset, part10
-from tests.conftest import free_port, make_config, running_archive, store, wheel_file
+from tests.conftest import free_port, make_config, running_archive, spoil, store, wheel_file
 from tests.dimse.raw_receiver import RawReceiver, store_response
 
 EXPLICIT, IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
@@ -201,8 +201,7 @@ def test_an_object_that_ends_early_costs_itself_alone(archive):
     entries = archive.retrieve.listing(OPERATOR, [StudyRef("1.1")])
     second = archive.retrieve.instances(OPERATOR, [StudyRef("1.1")])
     key = next(one.object_key for one in second if one.sop_instance_uid == "1.1.1.2")
-    file = archive.config.archive.data_dir / key
-    file.write_bytes(file.read_bytes()[:600_000])
+    spoil(archive, key, lambda body: body[:600_000])
     with Receiver([made.SOPClassUID], [EXPLICIT]) as receiver:
         outcomes = send(archive, receiver.peer(), "1.1")
     assert [(uid, status) for uid, status, _ in outcomes] == [

@@ -14,7 +14,7 @@ from archive.identity import StudyRef
 from storage.errors import StoreUnavailableError
 from storage.index.scope import Scope
 from tests.builders import SECONDARY_CAPTURE, dataset, part10
-from tests.conftest import on_disk, store
+from tests.conftest import on_disk, spoil, store
 
 UID = "1.2.3.9.1"
 KEPT = Reference(SECONDARY_CAPTURE, UID)
@@ -77,10 +77,7 @@ def test_what_the_asker_may_not_see_does_not_exist_for_it(kept):
 def test_of_a_sop_uid_in_several_studies_every_one_must_be_sound(kept):
     store(kept, part10(dataset("1.2.4", "1.2.4.1", UID)))
     assert outcome(kept, KEPT) == {}
-    broken = key(kept, "1.2.4")
-    body = kept.objects.read(broken, 0, kept.objects.size(broken))
-    kept.objects.delete(broken)
-    kept.objects.put(broken, body[:-1] + b"\1")
+    spoil(kept, key(kept, "1.2.4"), lambda body: body[:-1] + b"\1")
     assert outcome(kept, KEPT) == {0: FailureReason.PROCESSING_FAILURE}
 
 
