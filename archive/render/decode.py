@@ -134,7 +134,11 @@ def _without_unused_bits(values: Pixels, description: PixelDescription) -> Pixel
     if values.dtype.kind == "f" or not 0 < stored < allocated or above < 0 or below < 0:
         return values
     if values.dtype.kind == "u" and not below:
-        masked: Pixels = values & values.dtype.type((1 << stored) - 1)
+        greatest = values.dtype.type((1 << stored) - 1)
+        # Hardly ever is anything there, and to look is cheaper than to copy.
+        if values.size and values.max() <= greatest:
+            return values
+        masked: Pixels = values & greatest
         return masked
     return (values << above) >> (above + below)
 

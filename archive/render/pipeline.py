@@ -141,7 +141,10 @@ def _presented(
     stored: npt.NDArray[Any], presentation: Presentation, voi: Window | LookupTable
 ) -> Bytes:
     values = _modality(stored, presentation)
-    shown = _windowed(values, voi) if isinstance(voi, Window) else _by_table(values, voi)
+    if isinstance(voi, Window):
+        shown = _windowed(values, voi, may_be_nan=stored.dtype.kind == "f")
+    else:
+        shown = _by_table(values, voi)
     if presentation.is_inverted:
         np.invert(shown, out=shown)
     return shown
@@ -230,7 +233,7 @@ def _indices(values: npt.NDArray[Any], table: LookupTable) -> npt.NDArray[np.int
     return indices
 
 
-def _windowed(values: Real, window: Window) -> Bytes:
+def _windowed(values: Real, window: Window, *, may_be_nan: bool) -> Bytes:
     """Apply a window in place (PS3.3 §C.11.2.1.2.1, §C.11.2.1.3)."""
     kind = values.dtype.type
     centre, width = kind(window.center), kind(window.width)
@@ -247,7 +250,8 @@ def _windowed(values: Real, window: Window) -> Bytes:
         values -= centre - kind(0.5)
         values *= kind(255) / (width - 1)
         values += kind(127.5)
-    if np.isnan(values.min()):  # what the least is says whether there is any
+    # What the least is says whether there is any; no stored integer becomes one.
+    if may_be_nan and np.isnan(values.min()):
         np.nan_to_num(values, copy=False)
     np.clip(values, 0, 255, out=values)
     np.rint(values, out=values)

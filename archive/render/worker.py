@@ -6,6 +6,7 @@ default action is death. Whoever started the worker starts another.
 
 import argparse
 import contextlib
+import ctypes
 import importlib
 import os
 import pickle
@@ -24,6 +25,11 @@ from archive.render.jobs import Job
 
 LENGTH: Final = struct.Struct("<Q")
 _CHUNK_BYTES: Final = 1 << 20
+# Of malloc (mallopt(3)): the greatest block it takes from its heap, and what it keeps at most.
+_M_TRIM_THRESHOLD: Final = -1
+_M_MMAP_THRESHOLD: Final = -3
+_KEPT_BLOCK_BYTES: Final = 32 << 20
+_KEPT_BYTES: Final = 64 << 20
 
 
 def receive(connection: socket.socket) -> bytes | None:
@@ -78,7 +84,8 @@ def serve_jobs(
     while run is None or _has_work(listening, idle_s):
         connection, _ = listening.accept()
         with connection, contextlib.suppress(ConnectionError):
-            while (message := receive(connection)) is not None:
+            # One job a connection: who asked may take his time to close it.
+            if (message := receive(connection)) is not None:
                 if run is None:  # the decoders are heavy: an idle worker does without
                     run = _load(decoded_bytes)
                     _limit_memory(memory_limit_bytes + decoded_bytes)
@@ -89,6 +96,7 @@ def serve_jobs(
 
 
 def _load(decoded_bytes: int) -> Callable[[Job], bytes]:
+    _keep_memory()
     decoded = importlib.import_module("archive.render.decoded").DecodedFrames(decoded_bytes)
     return partial(importlib.import_module("archive.render.run").run_job, decoded=decoded)
 
@@ -111,6 +119,15 @@ def _answer(run: Callable[[Job], bytes], message: bytes) -> bytes:
     except Exception as error:  # noqa: BLE001 - the edge of a process that runs foreign decoders
         refusal = f"this frame cannot be decoded: {type(error).__name__}: {error}"
         return b"\0" + pickle.dumps((InvalidInstanceError, refusal))
+
+
+def _keep_memory() -> None:
+    # What one image took is there for the next: the kernel clears each page it gives anew,
+    # which for a radiograph takes as long as to work out its grey levels.
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_MMAP_THRESHOLD, _KEPT_BLOCK_BYTES)
+        library.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def _limit_memory(limit_bytes: int) -> None:
