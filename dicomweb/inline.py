@@ -4,23 +4,59 @@ A handler that runs on a thread costs a change of thread each way, and a body th
 threads one for each chunk: more than the answer itself. A handler that is marked here is first
 run on the loop, where it may do what takes microseconds: read a few rows of SQLite by their
 keys, and bytes that are in the page cache. Where it would have to wait it says so, and is run
-again on a thread.
+again on a thread; where it needs an image that a render worker makes, the loop waits for that,
+and it is run again on the loop.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
+from archive.errors import ArchiveError
 from dicomweb.context import archive_of
 
 _INLINE_KEY: Final = "fileroom.inline"
+_MADE_KEY: Final = "fileroom.made"
 
 
 class MayWaitError(Exception):
     """A handler on the event loop has come to something that may take long."""
+
+
+class MakeFirstError(Exception):
+    """A handler on the event loop needs something that others make, and nobody has to wait for.
+
+    Parameters
+    ----------
+    key
+        What it is.
+    make
+        Has it made; the handler is run again when it is, and finds it with `made`, unless
+        somebody in between makes an `Awaited` of this.
+    """
+
+    def __init__(self, key: str, make: Callable[[], Coroutine[None, None, bytes]]) -> None:
+        self.key, self.make = key, make
+        super().__init__(key)
+
+
+class Awaited(Response):
+    """An answer that only lacks what others make: it is not sent, but finished.
+
+    Parameters
+    ----------
+    first
+        What is made.
+    finish
+        Returns the answer with it.
+    """
+
+    def __init__(self, first: MakeFirstError, finish: Callable[[bytes], Response]) -> None:
+        super().__init__()
+        self.first, self.finish = first, finish
 
 
 def at_once(handler: Callable[[Request], Response]) -> Callable[[Request], Awaitable[Response]]:
@@ -31,8 +67,9 @@ def at_once(handler: Callable[[Request], Response]) -> Callable[[Request], Await
         if not archive_of(request).engine.is_sqlite:
             return await run_in_threadpool(handler, request)
         request.scope[_INLINE_KEY] = True
+        request.scope[_MADE_KEY] = {}
         try:
-            return handler(request)
+            return await _answered(handler, request)
         except MayWaitError:
             pass
         finally:
@@ -40,6 +77,40 @@ def at_once(handler: Callable[[Request], Response]) -> Callable[[Request], Await
         return await run_in_threadpool(handler, request)
 
     return answer
+
+
+async def _answered(handler: Callable[[Request], Response], request: Request) -> Response:
+    while True:
+        try:
+            response = handler(request)
+            if not isinstance(response, Awaited):
+                return response
+            first, finish = response.first, response.finish
+        except MakeFirstError as error:
+            first, finish = error, None
+        try:
+            body = await first.make()
+        except ArchiveError as error:
+            # It is raised where it was asked for, so that something else may be offered.
+            request.scope[_MADE_KEY][first.key] = error
+        else:
+            if finish is not None:
+                return finish(body)
+            request.scope[_MADE_KEY][first.key] = body
+
+
+def made(request: Request, key: str) -> bytes | None:
+    """Return what was made for this request; None when nothing was yet.
+
+    Raises
+    ------
+    ArchiveError
+        If it could not be made.
+    """
+    found: bytes | ArchiveError | None = request.scope.get(_MADE_KEY, {}).get(key)
+    if isinstance(found, ArchiveError):
+        raise found
+    return found
 
 
 def is_inline(request: Request) -> bool:

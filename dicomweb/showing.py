@@ -16,7 +16,7 @@ from archive.render.subject import Category, Subject
 from archive.render.views import Rendering
 from dicomweb.conditional import Validators, strong_etag
 from dicomweb.context import archive_of, instance_url, principal_of, warning
-from dicomweb.inline import may_wait
+from dicomweb.inline import Awaited, MakeFirstError, is_inline, made, may_wait
 from dicomweb.parts import REVALIDATE, Part, single_response
 from dicomweb.rendering_parameters import Asked, selected_charset
 
@@ -89,7 +89,19 @@ def answer(request: Request, shown: Shown, asked: Asked) -> Response:
         # Nothing is made for somebody who holds it.
         part = Part(shown.media_type, shown.location, 0, lambda: iter(()))
     else:
-        part = shown.make()
+        try:
+            part = shown.make()
+        except MakeFirstError as first:
+            return Awaited(first, partial(_held, request, shown, asked))
+    return _finished(request, shown, asked, part)
+
+
+def _held(request: Request, shown: Shown, asked: Asked, body: bytes) -> Response:
+    part = Part.held(shown.media_type, shown.location, body)
+    return _finished(request, shown, asked, part)
+
+
+def _finished(request: Request, shown: Shown, asked: Asked, part: Part) -> Response:
     is_image = shown.media_type in get_args(RenderedMediaType)
     response = single_response(
         request, part, shown.validators, cache=CACHE if is_image else REVALIDATE
@@ -183,8 +195,10 @@ def _image(request: Request, subject: Subject, rendering: Rendering) -> Shown:
 
 def image_part(request: Request, rendering: Rendering, location: str) -> Part:
     """Make an image, and return it as a part."""
-    body = rendering.kept()
+    body = made(request, rendering.etag) or rendering.kept()
     if body is None:
+        if is_inline(request) and rendering.make_soon is not None:
+            raise MakeFirstError(rendering.etag, rendering.make_soon)
         may_wait(request)
         body = rendering.make()
     return Part.held(rendering.media_type, location, body)

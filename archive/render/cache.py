@@ -1,9 +1,12 @@
 """Rendered and transcoded bytes that were asked for before, bounded in size."""
 
+import asyncio
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Coroutine, Hashable
 from concurrent.futures import Future
+
+from archive.errors import UnavailableError
 
 
 class BoundedCache:
@@ -49,32 +52,64 @@ class BoundedCache:
             Called in this thread. What it raises is raised in every thread that waited for
             it, and nothing is kept: the next asker tries again.
         """
+        value, future, is_maker = self._claim(key)
+        if value is not None:
+            return value
+        if not is_maker:
+            return future.result()
+        try:
+            value = make()
+        except BaseException as error:
+            self._failed(key, future, error)
+            raise
+        self._done(key, future, value)
+        return value
+
+    async def get_or_await(
+        self, key: Hashable, make: Callable[[], Coroutine[None, None, bytes]]
+    ) -> bytes:
+        """Return the value of ``key`` on an event loop, which waits for no thread."""
+        value, future, is_maker = self._claim(key)
+        if value is not None:
+            return value
+        if not is_maker:
+            # Who goes away while he waits takes nothing from the others.
+            return await asyncio.shield(asyncio.wrap_future(future))
+        try:
+            value = await make()
+        except BaseException as error:
+            self._failed(key, future, error)
+            raise
+        self._done(key, future, value)
+        return value
+
+    def _claim(self, key: Hashable) -> tuple[bytes | None, Future[bytes], bool]:
+        """Return the value if it is kept, who makes it, and whether that is the caller."""
         with self._lock:
             value = self._values.get(key)
             if value is not None:
                 self._values.move_to_end(key)
-                return value
             future = self._making.get(key)
-            is_maker = future is None
+            is_maker = value is None and future is None
             if future is None:
-                future = self._making[key] = Future()
-        if not is_maker:
-            return future.result()
-        return self._make(key, make, future)
+                future = Future()
+            if is_maker:
+                self._making[key] = future
+            return value, future, is_maker
 
-    def _make(self, key: Hashable, make: Callable[[], bytes], future: Future[bytes]) -> bytes:
-        try:
-            value = make()
-        except BaseException as error:
-            with self._lock:
-                del self._making[key]
+    def _failed(self, key: Hashable, future: Future[bytes], error: BaseException) -> None:
+        with self._lock:
+            del self._making[key]
+        if isinstance(error, Exception):
             future.set_exception(error)
-            raise
+        else:  # who made it was sent home, which is no reason for those who wait
+            future.set_exception(UnavailableError("it was not made; try again"))
+
+    def _done(self, key: Hashable, future: Future[bytes], value: bytes) -> None:
         with self._lock:
             del self._making[key]
             self._keep(key, value)
         future.set_result(value)
-        return value
 
     def _keep(self, key: Hashable, value: bytes) -> None:
         if len(value) > self._max_bytes:

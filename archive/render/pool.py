@@ -1,5 +1,6 @@
 """Processes that decode: isolated, bounded in time and memory, replaced when they die."""
 
+import asyncio
 import contextlib
 import os
 import pickle
@@ -16,11 +17,12 @@ from typing import Final
 from archive.errors import ArchiveError, InvalidInstanceError, UnavailableError
 from archive.log import get_logger
 from archive.render.jobs import Job
-from archive.render.worker import receive, send
+from archive.render.worker import LENGTH, receive, send
 
 logger = get_logger(__name__)
 _BACKLOG: Final = 256
 _CONNECT_TIMEOUT_S: Final = 10.0
+_CHUNK_BYTES: Final = 1 << 18
 
 
 def bind_socket(path: Path) -> socket.socket:
@@ -93,15 +95,35 @@ class RenderPool:
             raise UnavailableError("every render worker is busy; try again") from error
         except OSError:
             answer = None
+        connection.close()
+        return self._made(answer)
+
+    async def submit_soon(self, job: Job) -> bytes:
+        """Do a job without a thread that waits for it; as `submit` otherwise."""
+        if self._address is None or self._processes:  # workers of our own want to be watched
+            return await asyncio.to_thread(self.submit, job)
+        loop = asyncio.get_running_loop()
+        message = pickle.dumps(job)
+        with self._connection() as connection:
+            connection.setblocking(False)
+            try:
+                async with asyncio.timeout(self._timeout_s + _CONNECT_TIMEOUT_S):
+                    await loop.sock_sendall(connection, LENGTH.pack(len(message)) + message)
+                    answer = await _answer(loop, connection)
+            except TimeoutError as error:
+                raise UnavailableError("every render worker is busy; try again") from error
+            except OSError:
+                answer = None
+        return self._made(answer)
+
+    def _made(self, answer: bytes | None) -> bytes:
+        """Return what a worker made, or raise what it refused; None: it died."""
         if answer is None:
-            connection.close()
             self._replace_dead()
             logger.warning("render.worker-died", extra={"timeout_s": self._timeout_s})
             raise InvalidInstanceError(
                 f"decoding this frame crashed, or took longer than {self._timeout_s:g} s"
             )
-        # A worker serves one connection at a time: one kept open would hold it.
-        connection.close()
         if answer[:1] == b"\1":
             return answer[1:]
         kind, text = pickle.loads(answer[1:])  # noqa: S301 - from our own worker
@@ -179,3 +201,16 @@ class RenderPool:
             stdin=subprocess.DEVNULL,
             env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
         )
+
+
+async def _answer(loop: asyncio.AbstractEventLoop, connection: socket.socket) -> bytes | None:
+    data = bytearray()
+    wanted = LENGTH.size
+    while len(data) < wanted:
+        chunk = await loop.sock_recv(connection, _CHUNK_BYTES)
+        if not chunk:
+            return None
+        if len(data) < LENGTH.size <= len(data) + len(chunk):
+            wanted += LENGTH.unpack_from(data + chunk[: LENGTH.size])[0]
+        data += chunk
+    return bytes(memoryview(data)[LENGTH.size :])

@@ -26,9 +26,9 @@ from archive.render.pool import RenderPool
 from archive.render.source import inflated_view, object_view
 from archive.render.subjects import Subjects
 from archive.render.targets import NATIVE_TARGETS, embedded_overlay, refusal
-from archive.render.views import Rendered, Views
+from archive.render.views import Makers, Rendered, Views
 from archive.retrieve.service import RetrieveService, stored_frame
-from archive.retrieve.values import StoredInstance
+from archive.retrieve.values import StoredFrame, StoredInstance
 
 # What a change of the pipeline must change, so that no cache shows what it made before.
 _PIPELINE_VERSION: Final = 1
@@ -54,7 +54,8 @@ class RenderService:
         self._pool = pool
         self._cache = cache
         self._subjects = Subjects(retrieve)
-        self._views = Views(retrieve, self._subjects, cache, self._made, self._source)
+        makers = Makers(self._made, self._made_soon, self._source, self._is_direct)
+        self._views = Views(retrieve, self._subjects, cache, makers)
 
     @property
     def views(self) -> Views:
@@ -175,6 +176,12 @@ class RenderService:
             # It was taken in as it is; that it cannot be shown is told to who wants to see it.
             raise NotAcceptableError(f"{error}; it is available as stored") from error
 
+    async def _made_soon(self, job: Job) -> bytes:
+        try:
+            return await self._pool.submit_soon(job)
+        except InvalidInstanceError as error:
+            raise NotAcceptableError(f"{error}; it is available as stored") from error
+
     def _supply(self, pixels: Pixels, transfer_syntax_uid: str) -> tuple[FrameSupply, bytes]:
         """Return the frames in another syntax, and the first of them.
 
@@ -238,9 +245,7 @@ class RenderService:
     def _source(self, pixels: Pixels, frame_number: int) -> tuple[FrameSource, str]:
         """Return where a worker finds a frame, and in which syntax it is there."""
         frame = stored_frame(pixels.table, frame_number)
-        if pixels.needs_no_decoder and (
-            frame.bit_offset or frame.inflated or pixels.word_bytes > 1
-        ):
+        if _is_out_of_shape(pixels, frame):
             plain = self._plain_frame(pixels, frame_number)
             return FrameSource(path=None, spans=(), data=plain), EXPLICIT_LITTLE_ENDIAN
         stored_uid = pixels.stored.transfer_syntax_uid
@@ -250,6 +255,12 @@ class RenderService:
             return FrameSource(path=str(path), spans=frame.spans, data=None), stored_uid
         data = b"".join(self._retrieve.frame_chunks(pixels.stored, frame))
         return FrameSource(path=None, spans=(), data=data), stored_uid
+
+    def _is_direct(self, pixels: Pixels, frame_number: int) -> bool:
+        """Tell whether a worker reads the frame itself."""
+        frame = stored_frame(pixels.table, frame_number)
+        is_file = self._retrieve.path_of(pixels.stored) is not None
+        return is_file and not _is_out_of_shape(pixels, frame)
 
     def _plain_frame(self, pixels: Pixels, frame_number: int) -> bytes:
         """Return a frame of samples as explicit little endian has it, without a worker."""
@@ -273,6 +284,13 @@ class RenderService:
             )
         except InvalidInstanceError as error:
             raise NotAcceptableError(f"{error}; it is available as stored") from error
+
+
+def _is_out_of_shape(pixels: Pixels, frame: StoredFrame) -> bool:
+    """Tell whether a frame of samples lies otherwise than explicit little endian has it."""
+    return pixels.needs_no_decoder and bool(
+        frame.bit_offset or frame.inflated or pixels.word_bytes > 1
+    )
 
 
 def _refusal(pixels: Pixels, transfer_syntax_uid: str) -> str:

@@ -1,7 +1,7 @@
 """What instances look like: each by what it is, made in a worker and remembered."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -72,6 +72,8 @@ class Rendering:
         Makes it, or finds it made.
     kept
         Finds it made; None when it is not.
+    make_soon
+        Makes it on an event loop; None where preparing that takes a thread.
     """
 
     media_type: str
@@ -79,6 +81,7 @@ class Rendering:
     frame_number: int | None
     make: Callable[[], bytes]
     kept: Callable[[], bytes | None]
+    make_soon: Callable[[], Coroutine[None, None, bytes]] | None = None
 
     def rendered(self) -> Rendered:
         """Return the image.
@@ -105,6 +108,28 @@ class Content:
     section: Callable[[int, int], Iterator[bytes]]
 
 
+@dataclass(frozen=True, slots=True)
+class Makers:
+    """How the views have something made.
+
+    Parameters
+    ----------
+    submit
+        Has a job done; its refusals are the asker's.
+    submit_soon
+        The same on an event loop.
+    source
+        Tells where the bytes of a frame are, and the transfer syntax they are in.
+    is_direct
+        Whether a worker reads the frame from a file, so that nobody here has to wait for it.
+    """
+
+    submit: Callable[[Job], bytes]
+    submit_soon: Callable[[Job], Coroutine[None, None, bytes]]
+    source: Callable[[Pixels, int], tuple[FrameSource, str]]
+    is_direct: Callable[[Pixels, int], bool]
+
+
 class Views:
     """Shows instances.
 
@@ -116,10 +141,8 @@ class Views:
         Tells what an instance can be shown as.
     cache
         What was made before.
-    submit
-        Has a job done; its refusals are the asker's.
-    source
-        Tells where the bytes of a frame are, and the transfer syntax they are in.
+    makers
+        How something is made.
     """
 
     def __init__(
@@ -127,14 +150,12 @@ class Views:
         retrieve: RetrieveService,
         subjects: Subjects,
         cache: BoundedCache,
-        submit: Callable[[Job], bytes],
-        source: Callable[[Pixels, int], tuple[FrameSource, str]],
+        makers: Makers,
     ) -> None:
         self._retrieve = retrieve
         self._subjects = subjects
         self._cache = cache
-        self._submit = submit
-        self._source = source
+        self._makers = makers
 
     # -- what there is ---------------------------------------------------------------------
 
@@ -230,11 +251,12 @@ class Views:
         reader = self._reader(principal, subject)
 
         def rendering(frame_number: int) -> Rendering:
-            def make() -> bytes:
-                return self._submit(self._job(pixels, reader, frame_number, options))
+            def job() -> Job:
+                return self._job(pixels, reader, frame_number, options)
 
             etag = _etag(subject, frame_number, options)
-            return self._rendering(options.media_type, etag, frame_number, make)
+            is_direct = self._makers.is_direct(pixels, frame_number)
+            return self._rendering(options.media_type, etag, frame_number, job, is_direct)
 
         return [rendering(frame_number) for frame_number in frame_numbers]
 
@@ -267,11 +289,11 @@ class Views:
         etag = _etag(subject, tuple(shown), (bounded, durations))
         reader = self._reader(principal, subject)
 
-        def make() -> bytes:
+        def job() -> Job:
             jobs = (self._job(pixels, reader, number, bounded) for number in shown)
-            return self._submit(AnimationJob(tuple(jobs), tuple(durations)))
+            return AnimationJob(tuple(jobs), tuple(durations))
 
-        return self._rendering(options.media_type, etag, None, make)
+        return self._rendering(options.media_type, etag, None, job)
 
     def icon(
         self, subject: Subject, media_type: RenderedMediaType, viewport: Viewport | None
@@ -285,17 +307,28 @@ class Views:
             media_type,
         )
         etag = hashlib.blake2s(f"{job!r}/{_PIPELINE_VERSION}".encode(), digest_size=16)
-        return self._rendering(media_type, etag.hexdigest(), None, lambda: self._submit(job))
+        return self._rendering(media_type, etag.hexdigest(), None, lambda: job, True)
 
     def _rendering(
-        self, media_type: str, etag: str, frame_number: int | None, make: Callable[[], bytes]
+        self,
+        media_type: str,
+        etag: str,
+        frame_number: int | None,
+        job: Callable[[], Job],
+        is_direct: bool = False,
     ) -> Rendering:
+        cache, makers = self._cache, self._makers
+
+        def make_soon() -> Coroutine[None, None, bytes]:
+            return cache.get_or_await(etag, lambda: makers.submit_soon(job()))
+
         return Rendering(
             media_type,
             etag,
             frame_number,
-            make=lambda: self._cache.get_or_make(etag, make),
-            kept=lambda: self._cache.get(etag),
+            make=lambda: cache.get_or_make(etag, lambda: makers.submit(job())),
+            kept=lambda: cache.get(etag),
+            make_soon=make_soon if is_direct else None,
         )
 
     def _reader(self, principal: Principal, subject: Subject) -> PresentationReader:
@@ -310,7 +343,7 @@ class Views:
         frame_number: int,
         options: RenderOptions,
     ) -> RenderJob:
-        source, transfer_syntax_uid = self._source(pixels, frame_number)
+        source, transfer_syntax_uid = self._makers.source(pixels, frame_number)
         digest = "" if pixels.needs_no_decoder else pixels.stored.digest.hex()
         return RenderJob(
             source=source,

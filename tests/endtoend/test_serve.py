@@ -274,3 +274,30 @@ def test_python_m_archive_is_the_same_program():
         [sys.executable, "-m", "archive", "--help"], capture_output=True, text=True, check=True
     )
     assert "rebuild-index" in ended.stdout
+
+
+def test_images_that_differ_and_that_cannot_be_made_are_answered_without_threads(served):
+    served.command("import", *(str(wheel_file(n)) for n in ("CT_small.dcm", "JPEG2000.dcm")))
+    studies = httpx.get(f"{served.url}/dicom-web/instances").json()
+    urls = [
+        f"{served.url}/dicom-web/studies/{study['0020000D']['Value'][0]}"
+        f"/series/{study['0020000E']['Value'][0]}/instances/{study['00080018']['Value'][0]}"
+        for study in studies
+    ]
+    for url in urls:
+        bodies = set()
+        for width in range(100, 105):
+            asked = f"{url}/rendered?window=50,{width},linear"
+            got = [httpx.get(asked) for _ in range(3)]
+            assert {(one.status_code, one.headers["ETag"]) for one in got} == {
+                (200, got[0].headers["ETag"])
+            }
+            assert len({one.content for one in got}) == 1
+            bodies.add(got[0].content)
+            part = httpx.get(asked, headers={"Range": "bytes=2-9"})
+            assert (part.status_code, part.content) == (206, got[0].content[2:10])
+            several = httpx.get(
+                asked, headers={"Accept": 'multipart/related; type="image/jpeg"'}
+            )
+            assert got[0].content in several.content
+        assert len(bodies) == 5

@@ -1,11 +1,12 @@
 """The cache of what was made: bounded, each value made once, failures not kept."""
 
+import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from archive.errors import NotAcceptableError
+from archive.errors import NotAcceptableError, UnavailableError
 from archive.render.cache import BoundedCache
 
 
@@ -69,3 +70,45 @@ def test_a_value_larger_than_the_bound_is_returned_but_not_kept():
     cache = BoundedCache(3)
     assert cache.get_or_make("key", lambda: b"large") == b"large"
     assert cache.size_bytes == 0
+
+
+def test_event_loops_and_threads_that_ask_at_once_cost_one_making():
+    cache, count = BoundedCache(1000), 0
+
+    async def make() -> bytes:
+        nonlocal count
+        count += 1
+        await asyncio.sleep(0.05)
+        return b"made"
+
+    async def ask() -> list[bytes]:
+        here = [cache.get_or_await("key", make) for _ in range(5)]
+        elsewhere = asyncio.to_thread(cache.get_or_make, "key", lambda: b"made by a thread")
+        return await asyncio.gather(*here, elsewhere)
+
+    assert asyncio.run(ask()) == [b"made"] * 6
+    assert count == 1
+    assert cache.get("key") == b"made"
+
+
+def test_who_waited_for_one_that_went_away_is_told_to_ask_again():
+    cache = BoundedCache(1000)
+
+    async def forever() -> bytes:
+        await asyncio.sleep(60)
+        return b""
+
+    async def now() -> bytes:
+        return b"now"
+
+    async def ask() -> bytes:
+        maker = asyncio.create_task(cache.get_or_await("key", forever))
+        await asyncio.sleep(0)
+        waiter = asyncio.create_task(cache.get_or_await("key", now))
+        await asyncio.sleep(0)
+        maker.cancel()
+        with pytest.raises(UnavailableError):
+            await waiter
+        return await cache.get_or_await("key", now)
+
+    assert asyncio.run(ask()) == b"now"
