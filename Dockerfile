@@ -12,7 +12,7 @@ COPY archive archive
 COPY dimse dimse
 COPY dicomweb dicomweb
 COPY storage storage
-RUN /opt/fileroom/bin/pip install --no-cache-dir --disable-pip-version-check ".[postgresql,codecs]"
+RUN /opt/fileroom/bin/pip install --no-cache-dir --disable-pip-version-check ".[postgresql,s3,codecs]"
 COPY --from=viewer /viewer /tmp/viewer
 RUN FILEROOM_VIEWER__FOLDER=/opt/viewer /opt/fileroom/bin/fileroom viewer install --file /tmp/viewer/*.tgz
 
