@@ -21,7 +21,7 @@ import pydicom.data
 import pytest
 from pynetdicom.association import Association
 
-from archive.assembly import Archive, open_archive, prepare
+from archive.assembly import Archive, open_archive, open_objects, prepare
 from archive.auth.principal import OPERATOR
 from archive.config import ArchiveSection, Config, DimseSection, HttpSection, RenderSection
 from archive.ingest.incoming import Incoming, Source
@@ -146,6 +146,19 @@ def spoil(archive: Archive, key: str, change) -> None:
     body = archive.objects.read(key, 0, archive.objects.size(key))
     archive.objects.delete(key)
     archive.objects.put(key, change(body))
+
+
+def object_files(data_dir: Path) -> list[Path]:
+    """Every instance of an archive as a file: its own, or one read from the bucket."""
+    if "TEST_BUCKET" not in os.environ:
+        return list((data_dir / "objects").rglob("*.dcm"))
+    objects, folder = open_objects(make_config(data_dir)), data_dir / "read-back"
+    folder.mkdir(exist_ok=True)
+    files = []
+    for one in objects.walk("objects"):
+        files.append(folder / one.key.rpartition("/")[2])
+        files[-1].write_bytes(objects.read(one.key, 0, one.size_bytes))
+    return files
 
 
 # What looks at the files of the disk store, or spoils them.

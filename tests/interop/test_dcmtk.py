@@ -8,7 +8,7 @@ import warnings
 import pydicom
 import pytest
 
-from tests.conftest import Served, free_port, wait_until, wheel_file
+from tests.conftest import Served, free_port, object_files, wait_until, wheel_file
 
 pytestmark = [
     pytest.mark.interop,
@@ -115,7 +115,7 @@ def test_storescu_in_every_syntax_it_proposes_and_every_byte_is_kept(server):
             send(server, name)
             sent[name] = comparable(found[0])
     assert len(sent) >= 5
-    stored = [comparable(file) for file in (server.data_dir / "objects").rglob("*.dcm")]
+    stored = [comparable(file) for file in object_files(server.data_dir)]
     for name, content in sent.items():
         assert content in stored, name
 
@@ -146,7 +146,7 @@ def test_getscu_gets_what_was_sent(server, tmp_path):
         "-k", "StudyInstanceUID=1.3.6.1.4.1.5962.1.2.1.20040119072730.12322", *address(server),
     )  # fmt: skip
     (got,) = tmp_path.iterdir()
-    stored = {data_set(f.read_bytes()) for f in (server.data_dir / "objects").rglob("*.dcm")}
+    stored = {data_set(f.read_bytes()) for f in object_files(server.data_dir)}
     assert data_set(got.read_bytes()) in stored
     assert comparable(got) == comparable(wheel_file("CT_small.dcm"))
 

@@ -11,7 +11,7 @@ import pydicom
 import pytest
 
 from tests.builders import dataset, part10
-from tests.conftest import wait_until, wheel_file
+from tests.conftest import object_files, wait_until, wheel_file
 from tests.interop.test_dcmtk import address, data_set, run, send, server, syntax_of
 
 __all__ = ["server"]
@@ -146,7 +146,7 @@ def test_what_getscu_keeps_bit_by_bit_is_what_is_stored(server, six, tmp_path):
         "getscu", server, "-S", "+B", "-od", str(tmp_path), "-k", "QueryRetrieveLevel=STUDY",
         "-k", f"StudyInstanceUID={six}", *address(server),
     )  # fmt: skip
-    stored = {data_set(f.read_bytes()) for f in (server.data_dir / "objects").rglob("*.dcm")}
+    stored = {data_set(f.read_bytes()) for f in object_files(server.data_dir)}
     got = [data_set(path.read_bytes()) for path in tmp_path.iterdir()]
     assert len(got) == 6
     assert set(got) <= stored

@@ -11,7 +11,7 @@ import pytest
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID
 
-from tests.conftest import wheel_file
+from tests.conftest import object_files, wheel_file
 from tests.interop.test_dcmtk import address, comparable, run, server
 
 __all__ = ["server"]
@@ -61,7 +61,7 @@ def make_file(folder, arc: str, number: int):
 def stored(server) -> dict[str, Path]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        files = (server.data_dir / "objects").rglob("*.dcm")
+        files = object_files(server.data_dir)
         return {pydicom.dcmread(file).SOPInstanceUID: file for file in files}
 
 
