@@ -7,6 +7,8 @@ the asker reached the server.
 import re
 import urllib.parse
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
@@ -25,7 +27,9 @@ from dicomweb.forwarded import (
 )
 from dicomweb.responses import problem
 
-REACHED_KEY: Final = "fileroom.reached"
+ASKER_KEY: Final = "fileroom.asker"
+_REMEMBERED_BYTES: Final = 4096
+_NOWHERE: Final = Reached("http", "", "")
 # Lists of UIDs make long URLs: this holds a thousand of them.
 LONGEST_URL_BYTES: Final = 60 * 1024
 # Below these a slash too many names the same resource, for a client joins paths as it can.
@@ -36,31 +40,42 @@ _BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _PLAIN: Final = re.compile(rb"[\x21-\x24\x26-\x7e]*")
 
 
-class Admission:
-    """Turns away what is malformed, and puts paths into one form.
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """What the head of a request says of who asks, beside what is asked for.
 
     Parameters
     ----------
-    app
-        What answers the rest.
+    reached
+        Where the asker sees this server.
+    is_local_program
+        Whether a program of this machine asks, and no web page or proxy for another.
+    fault
+        What is wrong with the head; "" for nothing.
+    """
+
+    reached: Reached
+    is_local_program: bool = False
+    fault: str = ""
+
+
+class Gate:
+    """Finds what is malformed, puts paths into one form, and notes who asks.
+
+    Parameters
+    ----------
     config
         The settings: the public URL, and which proxies are believed.
     """
 
-    def __init__(self, app: ASGIApp, config: Config) -> None:
-        self._app = app
+    def __init__(self, config: Config) -> None:
         self._proxies: Sequence[Network] = config.http.proxies
         self._public = _public(config.archive.public_url)
+        # A viewer asks with the same headers a thousand times.
+        self._remembered = lru_cache(maxsize=256)(self._asker)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        if scope["type"] == "http" and (fault := self._fault(scope)):
-            status, detail = fault
-            await problem(status, detail)(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
-
-    def _fault(self, scope: Scope) -> tuple[HTTPStatus, str] | None:
+    def fault(self, scope: Scope) -> tuple[HTTPStatus, str] | None:
+        """Return what is wrong with a request; None of one that may pass, which is noted."""
         raw, query = scope.get("raw_path") or scope["path"].encode(), scope["query_string"]
         if len(raw) + len(query) > LONGEST_URL_BYTES:
             return HTTPStatus.REQUEST_URI_TOO_LONG, (
@@ -69,22 +84,76 @@ class Admission:
         for part, name in ((raw, "path"), (query, "query")):
             if wrong := _malformed(part):
                 return HTTPStatus.BAD_REQUEST, f"the {name} of the URL {wrong}"
-        hosts = Headers(scope=scope).getlist("host")
-        if wrong := _wrong_host(hosts, scope["http_version"]):
-            return HTTPStatus.BAD_REQUEST, wrong
-        self._place(scope, hosts)
+        asker = self._asks(scope)
+        if asker.fault:
+            return HTTPStatus.BAD_REQUEST, asker.fault
+        scope[ASKER_KEY] = asker
+        scope["path"] = _normal_path(scope["path"], asker.reached.prefix)
         return None
 
-    def _place(self, scope: Scope, hosts: list[str]) -> None:
+    def _asks(self, scope: Scope) -> Asker:
+        headers = tuple(scope["headers"])
+        length = sum([len(name) + len(value) for name, value in headers])
+        ask = self._remembered if length <= _REMEMBERED_BYTES else self._asker
         peer = scope["client"][0] if scope.get("client") else ""
-        headers = Headers(scope=scope)
-        host = hosts[0] if hosts and hosts[0] else _own_address(scope)
-        if not is_forwarded(headers):
-            host = _with_own_port(host, scope)
-        told = reached(scope["scheme"], host, headers, trusted=is_trusted(peer, self._proxies))
-        place = self._public or told
-        scope[REACHED_KEY] = place
-        scope["path"] = _normal_path(scope["path"], place.prefix)
+        server = scope.get("server") or ("localhost", None)
+        return ask(headers, scope["http_version"], scope["scheme"], peer, tuple(server))
+
+    def _asker(
+        self,
+        raw_headers: tuple[tuple[bytes, bytes], ...],
+        http_version: str,
+        scheme: str,
+        peer: str,
+        server: tuple[str, int | None],
+    ) -> Asker:
+        headers = Headers(raw=list(raw_headers))
+        hosts = headers.getlist("host")
+        if wrong := _wrong_host(hosts, http_version):
+            return Asker(_NOWHERE, fault=wrong)
+        host = hosts[0] if hosts and hosts[0] else _own_address(server)
+        forwarded = is_forwarded(headers)
+        if not forwarded:
+            host = _with_own_port(host, server)
+        told = reached(scheme, host, headers, trusted=is_trusted(peer, self._proxies))
+        local = not forwarded and _is_local_program(headers)
+        return Asker(self._public or told, local)
+
+
+def _is_local_program(headers: Headers) -> bool:
+    """Tell whether a program of this machine asks, and no web page.
+
+    A page of any origin can make a browser on this machine send what it likes here, under a
+    name of its own that leads to this machine.
+    """
+    host = headers.get("host", "")
+    origin = headers.get("origin")
+    own = origin is None or origin.partition("://")[2] == host
+    return own and is_loopback(host_name(host))
+
+
+class Admission:
+    """Turns away what is malformed.
+
+    Parameters
+    ----------
+    app
+        What answers the rest.
+    gate
+        Tells what is.
+    """
+
+    def __init__(self, app: ASGIApp, gate: Gate) -> None:
+        self._app = app
+        self._gate = gate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "http" and (fault := self._gate.fault(scope)):
+            status, detail = fault
+            await problem(status, detail)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
 
 
 def _malformed(part: bytes) -> str:
@@ -113,21 +182,21 @@ def _wrong_host(hosts: list[str], http_version: str) -> str:
     return ""
 
 
-def _own_address(scope: Scope) -> str:
-    name, port = scope.get("server") or ("localhost", None)
+def _own_address(server: tuple[str, int | None]) -> str:
+    name, port = server
     if ":" in name:
         name = f"[{name}]"
     return f"{name}:{port}" if port else name
 
 
-def _with_own_port(host: str, scope: Scope) -> str:
+def _with_own_port(host: str, server: tuple[str, int | None]) -> str:
     """Return the host with the port that was connected to, where only that can be meant.
 
     Some clients leave the port out of the Host header, Python's dicomweb-client is one. A
     name of this machine is completed; with any other, a proxy may have been asked at its
     scheme's own port.
     """
-    name, port = scope.get("server") or ("", None)
+    name, port = server
     own = name.lower() == host_name(host) or is_loopback(host_name(host))
     if not own or not port or ":" in host.rpartition("]")[2] or port in _DEFAULT_PORTS:
         return host

@@ -11,9 +11,10 @@ from starlette.responses import Response
 
 from archive.assembly import Archive
 from archive.errors import ArchiveError
-from dicomweb.admission import Admission
+from dicomweb.admission import Admission, Gate
 from dicomweb.conditional import RangeError, range_response
-from dicomweb.cors import Cors, Preflight
+from dicomweb.cors import Cors, Origins, Preflight
+from dicomweb.express import Express
 from dicomweb.lanes import STORING_THREADS, lanes_by_operation
 from dicomweb.metadata_cache import MetadataCache
 from dicomweb.responses import error_response, problem
@@ -38,15 +39,16 @@ def _http_exception(_request: Request, error: Exception) -> Response:
 
 def create_app(archive: Archive) -> Starlette:
     """Return the application that serves ``archive``."""
+    gate, origins = Gate(archive.config), Origins(archive.config.http.cors_origins)
     app = Starlette(
         routes=ROUTES,
         middleware=[
             # Outside everything else, so that errors too can be read by other origins.
-            Middleware(Cors, origins=archive.config.http.cors_origins),
+            Middleware(Cors, origins=origins),
             Middleware(Surround),
             # Before anything asks who it is: browsers show no credentials here.
             Middleware(Preflight),
-            Middleware(Admission, config=archive.config),
+            Middleware(Admission, gate=gate),
         ],
         exception_handlers={
             ArchiveError: error_response,
@@ -60,5 +62,6 @@ def create_app(archive: Archive) -> Starlette:
     app.state.metadata = MetadataCache()
     app.state.lanes = lanes_by_operation()
     app.state.storing_threads = anyio.CapacityLimiter(STORING_THREADS)
+    app.state.express = Express(app, ROUTES, gate, origins)
     app.state.watch = ChangeWatch(archive.changes.counter)
     return app

@@ -6,12 +6,10 @@ from starlette.requests import Request
 
 from archive.assembly import Archive
 from archive.auth.principal import Principal, anonymous_principal
-from archive.config import is_loopback
 from archive.identity import InstanceRef, SeriesRef, StudyRef, require_uid
 from archive.ingest.incoming import Source
 from archive.retrieve.values import StoredInstance
-from dicomweb.admission import REACHED_KEY
-from dicomweb.forwarded import Reached, host_name, is_forwarded
+from dicomweb.admission import ASKER_KEY, Asker
 
 SERVICE_PATH = "/dicom-web"
 
@@ -24,22 +22,15 @@ def archive_of(request: Request) -> Archive:
 
 def principal_of(request: Request) -> Principal:
     """Return who asks: everyone is a stranger, whose rights the settings say."""
-    config = archive_of(request).config
-    return anonymous_principal(config, local=_is_local_program(request))
+    return anonymous_principal(
+        archive_of(request).config, local=asker_of(request).is_local_program
+    )
 
 
-def _is_local_program(request: Request) -> bool:
-    """Tell whether a program of this machine asks, and no web page or proxy for another.
-
-    A page of any origin can make a browser on this machine send what it likes here, under a
-    name of its own that leads to this machine.
-    """
-    headers = request.headers
-    host = headers.get("host", "")
-    if is_forwarded(headers) or not is_loopback(host_name(host)):
-        return False
-    origin = headers.get("origin")
-    return origin is None or origin.partition("://")[2] == host
+def asker_of(request: Request) -> Asker:
+    """Return what the gate noted of who asks."""
+    asker: Asker = request.scope[ASKER_KEY]
+    return asker
 
 
 def source_of(request: Request) -> Source:
@@ -59,8 +50,7 @@ def root_url(request: Request) -> str:
 
     The configured public URL, else what a trusted proxy says, else the request's own host.
     """
-    reached: Reached = request.scope[REACHED_KEY]
-    return reached.url
+    return asker_of(request).reached.url
 
 
 def warning(request: Request, text: str) -> str:

@@ -36,9 +36,38 @@ _EXPOSED: Final = (
     "Content-Location, Content-Range, ETag, Last-Modified, Link, Location, Retry-After, "
     "Warning, X-Request-Id, X-Total-Count"
 )
+_FOR_EVERYONE: Final = (
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-expose-headers", _EXPOSED.encode()),
+)
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 _MOST_HEADERS: Final = 64
 _MAX_AGE_S: Final = 86400
+
+
+class Origins:
+    """Who may read answers.
+
+    Parameters
+    ----------
+    origins
+        Those that may, e.g. ``https://viewer.example.org``; ``*`` for all.
+    """
+
+    def __init__(self, origins: Sequence[str]) -> None:
+        self._everyone = "*" in origins
+        self._origins = frozenset(origin.rstrip("/").lower() for origin in origins)
+
+    def mark(self, headers: list[tuple[bytes, bytes]], origin: str) -> None:
+        """Add to the headers of an answer what ``origin`` may do with it."""
+        if self._everyone:
+            headers += _FOR_EVERYONE
+            return
+        named = MutableHeaders(raw=headers)
+        named.add_vary_header("Origin")
+        if origin.lower() in self._origins:
+            named["Access-Control-Allow-Origin"] = origin
+            named["Access-Control-Expose-Headers"] = _EXPOSED
 
 
 class Cors:
@@ -49,13 +78,12 @@ class Cors:
     app
         What answers.
     origins
-        Those that may read answers, e.g. ``https://viewer.example.org``; ``*`` for all.
+        Who may read answers.
     """
 
-    def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
+    def __init__(self, app: ASGIApp, origins: Origins) -> None:
         self._app = app
-        self._everyone = "*" in origins
-        self._origins = frozenset(origin.rstrip("/").lower() for origin in origins)
+        self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -66,20 +94,10 @@ class Cors:
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._mark(MutableHeaders(scope=message), origin)
+                self._origins.mark(message["headers"], origin)
             await send(message)
 
         await self._app(scope, receive, sending)
-
-    def _mark(self, headers: MutableHeaders, origin: str) -> None:
-        if self._everyone:
-            headers["Access-Control-Allow-Origin"] = "*"
-        else:
-            headers.add_vary_header("Origin")
-            if origin.lower() not in self._origins:
-                return
-            headers["Access-Control-Allow-Origin"] = origin
-        headers["Access-Control-Expose-Headers"] = _EXPOSED
 
 
 class Preflight:

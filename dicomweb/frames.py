@@ -3,7 +3,7 @@
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import IO, Final
 
 from starlette.requests import Request
@@ -63,6 +63,7 @@ def retrieve_frames(request: Request) -> Response:
         make,
         offered=frames_offered(syntax, single_allowed=single),
         prefer=lambda offer: offer.transfer_syntax_uid == stored.transfer_syntax_uid,
+        key=("frames", syntax.uid, single),
     )
 
 
@@ -139,19 +140,21 @@ def _stored_part(
     request: Request, stored: StoredInstance, frame: StoredFrame, offer: Offer, location: str
 ) -> Part:
     retrieve = archive_of(request).retrieve
-    if is_inline(request) and not frame.inflated:
+    read = partial(retrieve.frame_chunks, stored, frame)
+    file = None
+    if len(frame.spans) == 1 and not frame.inflated:
+        file = file_span(retrieve.path_of(stored), *frame.spans[0])
+    if file is None and is_inline(request) and not frame.inflated:
         body = retrieve.read_now(stored, frame.spans)
         if body is not None:
             return Part.held(offer.content_type, location, body)
-    read = partial(retrieve.frame_chunks, stored, frame)
-    whole = len(frame.spans) == 1 and not frame.inflated
     return Part(
         offer.content_type,
         location,
         frame.length_bytes,
         read,
         lambda offset, length: read(offset=offset, length=length),
-        file=file_span(retrieve.path_of(stored), *frame.spans[0]) if whole else None,
+        file=file,
     )
 
 
@@ -168,12 +171,14 @@ class _Spool:
     """What was made, in memory while it is little and in a nameless file when it is not."""
 
     def __init__(self) -> None:
-        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - see below
-            max_size=_IN_MEMORY_BYTES
-        )
-        # It lasts as long as the parts that read from it.
-        weakref.finalize(self, self._file.close)
         self.size = 0
+
+    @cached_property
+    def _file(self) -> IO[bytes]:
+        file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 - see below
+        # It lasts as long as the parts that read from it.
+        weakref.finalize(self, file.close)
+        return file
 
     def write(self, data: bytes) -> None:
         """Append ``data``."""

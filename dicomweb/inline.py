@@ -8,18 +8,21 @@ again on a thread; where it needs an image that a render worker makes, the loop 
 and it is run again on the loop.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Final
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from archive.errors import ArchiveError
 from dicomweb.context import archive_of
 
 _INLINE_KEY: Final = "fileroom.inline"
 _MADE_KEY: Final = "fileroom.made"
+# What came of a request that was tried before it reached the application.
+_TRIED_KEY: Final = "fileroom.tried"
 
 
 class MayWaitError(Exception):
@@ -51,52 +54,69 @@ class Awaited(Response):
     first
         What is made.
     finish
-        Returns the answer with it.
+        Returns the answer with it; None: the handler does, run again.
     """
 
-    def __init__(self, first: MakeFirstError, finish: Callable[[bytes], Response]) -> None:
+    def __init__(
+        self, first: MakeFirstError, finish: Callable[[bytes], Response] | None = None
+    ) -> None:
         super().__init__()
         self.first, self.finish = first, finish
 
 
-def at_once(handler: Callable[[Request], Response]) -> Callable[[Request], Awaitable[Response]]:
-    """Return what runs ``handler`` on the loop, and on a thread when that does not do."""
+class AtOnce:
+    """What runs a handler on the loop, and on a thread when that does not do.
 
-    async def answer(request: Request) -> Response:
+    Parameters
+    ----------
+    handler
+        Answers a request; on the loop it may raise `MayWaitError` and `MakeFirstError`.
+    """
+
+    def __init__(self, handler: Callable[[Request], Response]) -> None:
+        self._handler = handler
+
+    async def __call__(self, request: Request) -> Response:
+        """Answer one request."""
+        if _TRIED_KEY in request.scope:
+            tried: Response | None = request.scope[_TRIED_KEY]
+        else:
+            tried = self.attempt(request)
+        made: dict[str, bytes | ArchiveError] = request.scope.setdefault(_MADE_KEY, {})
+        while isinstance(tried, Awaited):
+            try:
+                body = await tried.first.make()
+            except ArchiveError as error:
+                # It is raised where it was asked for, so that something else may be offered.
+                made[tried.first.key] = error
+            else:
+                if tried.finish is not None:
+                    return tried.finish(body)
+                made[tried.first.key] = body
+            tried = self.attempt(request)
+        if tried is not None:
+            return tried
+        return await run_in_threadpool(self._handler, request)
+
+    def attempt(self, request: Request) -> Response | None:
+        """Return the answer as far as it can be had on the loop; None where that is nothing."""
         # A server may let wait for a row; a file of this machine does not.
         if not archive_of(request).engine.is_sqlite:
-            return await run_in_threadpool(handler, request)
+            return None
         request.scope[_INLINE_KEY] = True
-        request.scope[_MADE_KEY] = {}
         try:
-            return await _answered(handler, request)
+            return self._handler(request)
+        except MakeFirstError as first:
+            return Awaited(first)
         except MayWaitError:
-            pass
+            return None
         finally:
             request.scope[_INLINE_KEY] = False
-        return await run_in_threadpool(handler, request)
-
-    return answer
 
 
-async def _answered(handler: Callable[[Request], Response], request: Request) -> Response:
-    while True:
-        try:
-            response = handler(request)
-            if not isinstance(response, Awaited):
-                return response
-            first, finish = response.first, response.finish
-        except MakeFirstError as error:
-            first, finish = error, None
-        try:
-            body = await first.make()
-        except ArchiveError as error:
-            # It is raised where it was asked for, so that something else may be offered.
-            request.scope[_MADE_KEY][first.key] = error
-        else:
-            if finish is not None:
-                return finish(body)
-            request.scope[_MADE_KEY][first.key] = body
+def was_tried(scope: Scope, outcome: Response | None) -> None:
+    """Note that an attempt was made for a request, and what it gave; it is not repeated."""
+    scope[_TRIED_KEY] = outcome
 
 
 def made(request: Request, key: str) -> bytes | None:

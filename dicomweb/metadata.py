@@ -36,6 +36,7 @@ def retrieve_metadata(request: Request) -> Response:
         partial(metadata_offers, single_allowed=single),
         partial(_answer, request),
         offered=offered + [DICOM_XML] * single,
+        key=("metadata", single),
     )
 
 

@@ -5,8 +5,9 @@ first; the first that can be made is the answer. At the same weight, what is sen
 comes before what has to be transcoded.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import chain, groupby
 from typing import Final, TypeVar
 
@@ -86,12 +87,20 @@ class Offer:
     transfer_syntax_uid: str = ""
     by_default: bool = False
 
+    def __str__(self) -> str:
+        """Return what entity tags name it by."""
+        return _text_of(self)
+
     @property
     def content_type(self) -> str:
         """Content-Type of a part."""
         if not self.transfer_syntax_uid:
             return self.media_type
         return f"{self.media_type}; transfer-syntax={self.transfer_syntax_uid}"
+
+
+# The text of a data class is made anew each time, which takes 8 us.
+_text_of: Final = lru_cache(maxsize=256)(repr)
 
 
 def accepted(request: Request) -> list[MediaType]:
@@ -133,6 +142,7 @@ def choose(
     *,
     offered: Sequence[str],
     prefer: Callable[[Offer], bool] = lambda _: False,
+    key: Hashable = None,
 ) -> Made:
     """Return what `make` makes of the first offer that it can make.
 
@@ -144,6 +154,9 @@ def choose(
         What is offered, for whoever wants nothing of it.
     prefer
         Whether an offer comes before others that are wanted as much.
+    key
+        All that ``candidates`` and ``prefer`` depend on, where that is little: then what they
+        said of an Accept is remembered.
 
     Raises
     ------
@@ -151,12 +164,36 @@ def choose(
         If nothing that is accepted can be made; it says what is offered.
     """
     reason = ""
-    for offer in _in_order(_asked(request), candidates, prefer):
+    for offer in _wanted(request, candidates, prefer, key):
         try:
             return make(offer)
         except NotAcceptableError as error:
             reason = reason or f"{error}; "
     raise NotAcceptableError(f"{reason}available: {', '.join(offered)}", offered=offered)
+
+
+_offers_of: Final[dict[Hashable, Sequence[Offer]]] = {}
+_MOST_REMEMBERED: Final = 512
+_LONGEST_REMEMBERED: Final = 512
+
+
+def _wanted(
+    request: Request,
+    candidates: Callable[[MediaType], Sequence[Offer]],
+    prefer: Callable[[Offer], bool],
+    key: Hashable,
+) -> Iterable[Offer]:
+    accepts = tuple(request.headers.getlist("accept"))
+    simple = not request.scope["query_string"] and sum(map(len, accepts)) <= _LONGEST_REMEMBERED
+    if key is None or not simple:
+        return _in_order(_asked(request), candidates, prefer)
+    remembered = _offers_of.get((key, accepts))
+    if remembered is None:
+        remembered = tuple(_in_order(_asked(request), candidates, prefer))
+        if len(_offers_of) >= _MOST_REMEMBERED:
+            _offers_of.clear()
+        _offers_of[key, accepts] = remembered
+    return remembered
 
 
 def _in_order(
@@ -226,7 +263,8 @@ def instance_offers(range_: MediaType, *, single_allowed: bool) -> list[Offer]:
     return offers
 
 
-def instances_offered(*, single_allowed: bool) -> list[str]:
+@lru_cache(maxsize=8)
+def instances_offered(*, single_allowed: bool) -> Sequence[str]:
     """Return the forms in which instances can be had."""
     forms = [f'{MULTIPART}; type="{DICOM}"', DICOM, ZIP]
     if not single_allowed:
@@ -250,7 +288,8 @@ def frame_offers(
     return offers
 
 
-def frames_offered(stored: TransferSyntax, *, single_allowed: bool) -> list[str]:
+@lru_cache(maxsize=64)
+def frames_offered(stored: TransferSyntax, *, single_allowed: bool) -> Sequence[str]:
     """Return the forms in which frames can be had."""
     forms = [Offer(True, OCTETS, EXPLICIT_LITTLE_ENDIAN)]
     if stored.encapsulated:

@@ -121,8 +121,7 @@ def _response(
     if early is not None:
         return early
     boundary = _new_boundary()
-    bodies = [part.body for part in known or () if part.body is not None]
-    if known is not None and len(bodies) == len(known):
+    if known is not None and all(part.body is not None for part in known):
         return HeldResponse(
             list(_framed(boundary, iter(known))),
             media_type=_content_type(boundary, kind),
@@ -173,7 +172,7 @@ def _content_type(boundary: str, kind: str) -> str:
 def _framed(boundary: str, parts: Iterator[Part]) -> Iterator[Buffer]:
     for part in parts:
         yield _head(boundary, part)
-        yield from part.chunks()
+        yield from part.chunks() if part.body is None else (part.body,)
         yield b"\r\n"
     yield _closing(boundary)
 
@@ -213,6 +212,7 @@ def single_response(
         length=count,
         status_code=HTTPStatus.PARTIAL_CONTENT,
         headers=headers,
+        pieces=None if part.file is None else [part.file.cut(start, count)],
     )
 
 

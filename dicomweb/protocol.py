@@ -1,5 +1,7 @@
 """HTTP/1.1 as uvicorn speaks it, with a bound on the head of a request."""
 
+import asyncio
+import socket
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -9,13 +11,24 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from dicomweb.express import Express
 from dicomweb.responses import problem_body
-from dicomweb.sendfile import Wire
+from dicomweb.sendfile import Ready, Wire
 
 LONGEST_HEAD_BYTES: Final = 192 * 1024
 # The parser's own positions in a URL have 16 bits.
 _LONGEST_TARGET_BYTES: Final = 65_535
 _LINGER_S: Final = 0.5
+
+
+class _Answered:
+    """Stands for a request whose answer is written: uvicorn asks it whether it is done."""
+
+    response_complete = True
+    message_event = asyncio.Event()
+
+
+_ANSWERED: Final[Any] = _Answered()
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -24,6 +37,8 @@ class BoundedProtocol(HttpToolsProtocol):
     _head_bytes = 0
     _refused = False
     _refusal = HTTPStatus.BAD_REQUEST
+    # The loop's socket, to send to without its buffers; made when it is first needed.
+    _socket: socket.socket | None = None
 
     def data_received(self, data: bytes) -> None:
         """Read on, unless what came before was refused."""
@@ -51,10 +66,59 @@ class BoundedProtocol(HttpToolsProtocol):
         """Read ``OPTIONS *`` as a question about the whole server (RFC 9110 §9.3.7)."""
         if self.url == b"*":
             self.url = b"/"
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.response_complete:
+            if self.transport.is_closing():
+                self.cycle = _ANSWERED  # nobody is there to answer
+                return
+            if self._answered_at_once():
+                return
         super().on_headers_complete()
         if self.cycle is not None:
             scope: Any = self.cycle.scope
             Wire(self.cycle).offer(scope)
+
+    def _answered_at_once(self) -> bool:
+        """Answer here and now, where nothing is before it and nothing has to be waited for."""
+        version = self.parser.get_http_version()
+        if self.parser.get_method() != b"GET" or not self._is_free():
+            return False
+        express: Express = self.config.loaded_app.state.express
+        scope: Any = self.scope
+        scope["http_version"] = version
+        keep_alive = version != "1.0" and self.parser.should_keep_alive()
+        ready = express.answer(scope, self.url, keep_alive=keep_alive)
+        if ready is None:
+            return False
+        self.cycle = _ANSWERED
+        self._send(ready)
+        if not keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+        return True
+
+    def _is_free(self) -> bool:
+        """Tell whether what is written now is the next that the peer reads, and reads soon."""
+        most = self.limit_concurrency
+        crowded = most is not None and len(self.connections) >= most
+        return not (crowded or self.transport.get_write_buffer_size())
+
+    def _send(self, ready: Ready) -> None:
+        if self._socket is None:
+            number = self.transport.get_extra_info("socket").fileno()
+            self._socket = socket.socket(fileno=number)
+        try:
+            self.transport.writelines(ready.send(self._socket))
+        except OSError:
+            self.transport.abort()  # half an answer must not look whole
+        finally:
+            ready.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of the socket, which is the loop's to close."""
+        if self._socket is not None:
+            self._socket.detach()
+        super().connection_lost(exc)
 
     def _count(self, length: int, refusal: HTTPStatus) -> None:
         self._head_bytes += length

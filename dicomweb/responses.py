@@ -102,15 +102,13 @@ class StreamedResponse(Response):
         headers: Mapping[str, str] | None = None,
         pieces: Sequence[Piece] | None = None,
     ) -> None:
-        super().__init__(
-            status_code=status_code, media_type=media_type, headers=dict(headers or {})
-        )
+        self.status_code, self.media_type = status_code, media_type
+        self.background = None
         self._chunks = chunks
-        self._pieces = pieces
+        self.pieces = pieces
         self._length = length
-        del self.headers["content-length"]
-        if length is not None:
-            self.headers["content-length"] = str(length)
+        known = {} if length is None else {"content-length": str(length)}
+        self.init_headers({**(headers or {}), **known})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it; a HEAD request gets the headers alone."""
@@ -119,9 +117,9 @@ class StreamedResponse(Response):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
         wire = Wire.of(scope)
-        if wire is not None and self._pieces is not None and is_there(self._pieces):
+        if wire is not None and self.pieces is not None and is_there(self.pieces):
             await self._start(send)
-            sent = await wire.send(self._pieces)
+            sent = await wire.send(self.pieces)
             await send({"type": "http.response.body", "body": b"", SENT_KEY: sent})
             return
         gathered = _gathered(self._chunks())
@@ -186,11 +184,11 @@ class HeldResponse(Response):
         status_code: int = 200,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(
-            status_code=status_code, media_type=media_type, headers=dict(headers or {})
-        )
-        self._pieces = pieces
-        self.headers["content-length"] = str(sum(map(len, pieces)))
+        self.status_code, self.media_type = status_code, media_type
+        self.background = None
+        self.pieces = pieces
+        length = str(sum(map(len, pieces)))
+        self.init_headers({**(headers or {}), "content-length": length})
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """Send it; a HEAD request gets the headers alone."""
@@ -201,7 +199,7 @@ class HeldResponse(Response):
                 "headers": self.raw_headers,
             }
         )
-        pieces = () if scope["method"] == "HEAD" else self._pieces
+        pieces = () if scope["method"] == "HEAD" else self.pieces
         if sum(map(len, pieces)) <= _JOINED_BYTES:
             pieces = (b"".join(pieces),)  # to copy it costs less than to send it in pieces
         for piece in pieces[:-1]:

@@ -20,7 +20,7 @@ from dicomweb.context import SERVICE_PATH
 from dicomweb.deletion import delete_resource
 from dicomweb.frames import retrieve_frames
 from dicomweb.health import live, metrics, ready
-from dicomweb.inline import at_once
+from dicomweb.inline import AtOnce
 from dicomweb.metadata import retrieve_metadata
 from dicomweb.pages import index_page
 from dicomweb.qido import count_handler, search_handler
@@ -40,10 +40,10 @@ _SERIES: Final = _STUDY + "/series/{series}"
 _INSTANCE: Final = _SERIES + "/instances/{instance}"
 _FRAMES: Final = _INSTANCE + "/frames/{frames}"
 
-_RETRIEVE: Final = Operation(at_once(retrieve_instances), "retrieve")
-_METADATA: Final = Operation(at_once(retrieve_metadata), "metadata")
-_RENDERED: Final = Operation(at_once(retrieve_rendered), "rendered")
-_THUMBNAIL: Final = Operation(at_once(retrieve_thumbnail), "thumbnail")
+_RETRIEVE: Final = Operation(AtOnce(retrieve_instances), "retrieve")
+_METADATA: Final = Operation(AtOnce(retrieve_metadata), "metadata")
+_RENDERED: Final = Operation(AtOnce(retrieve_rendered), "rendered")
+_THUMBNAIL: Final = Operation(AtOnce(retrieve_thumbnail), "thumbnail")
 _PIXELS: Final = Operation(retrieve_pixel_data, "pixeldata")
 _BULK: Final = Operation(retrieve_all_bulk_data, "bulkdata")
 _DELETE: Final = Operation(delete_resource, "delete")
@@ -88,7 +88,7 @@ _RETRIEVED: Final = [
         _described(path + "/thumbnail", get=_THUMBNAIL)
         for path in (_STUDY, _SERIES, _INSTANCE, _FRAMES)
     ),
-    _described(_FRAMES, get=Operation(at_once(retrieve_frames), "frames")),
+    _described(_FRAMES, get=Operation(AtOnce(retrieve_frames), "frames")),
     *(_described(path + "/pixeldata", get=_PIXELS) for path in (_STUDY, _SERIES, _INSTANCE)),
     *(_described(path + "/bulkdata", get=_BULK) for path in (_STUDY, _SERIES, _INSTANCE)),
     _described(

@@ -1,11 +1,10 @@
 """What surrounds every request: a name, a count, a log line, and an answer come what may."""
 
+import os
 import time
-import uuid
 from http import HTTPStatus
 from typing import Final
 
-from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -18,6 +17,8 @@ from dicomweb.sendfile import SENT_KEY
 logger = get_logger(__name__)
 # At most this many requests are in the works in one worker: each holds a little memory.
 MOST_REQUESTS: Final = 1000
+_NO_SNIFFING: Final = (b"x-content-type-options", b"nosniff")
+_RESOURCE_POLICY: Final = (b"cross-origin-resource-policy", b"cross-origin")
 
 
 class Surround:
@@ -73,37 +74,61 @@ class _Exchange:
         self._status = HTTPStatus.INTERNAL_SERVER_ERROR.value
         self._bytes = 0
         self.started = False
-        self.request_id = uuid.uuid4().hex[:16]
+        self.request_id = new_request_id()
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
             self._status = message["status"]
-            headers = MutableHeaders(scope=message)
-            headers["X-Request-Id"] = self.request_id
-            headers["X-Content-Type-Options"] = "nosniff"
-            headers.setdefault("Cross-Origin-Resource-Policy", "cross-origin")
+            # A copy: what answers may be an object that answers again.
+            message["headers"] = headers = list(message["headers"])
+            mark(headers, self.request_id)
         elif message["type"] == "http.response.body":
             self._bytes += len(message.get("body", b"")) + message.get(SENT_KEY, 0)
         await self._send(message)
 
     def note(self) -> None:
-        scope, seconds = self._scope, time.perf_counter() - self._begun
-        route = scope.get("route")
-        name = scope.get(OPERATION_KEY) or getattr(route, "name", "none")
-        REQUESTS_SERVED.labels(name, f"{self._status // 100}xx").observe(seconds)
-        # The query string stays out: it holds what was searched for, names among it.
-        logger.info(
-            "http.request",
-            extra={
-                "request_id": self.request_id,
-                "method": scope["method"],
-                "route": getattr(route, "path", "none"),
-                "status": self._status,
-                "bytes": self._bytes,
-                "duration_ms": round(seconds * 1000, 2),
-            },
-        )
+        note(self._scope, self.request_id, self._status, self._bytes, self._begun)
+
+
+def new_request_id() -> str:
+    """Return a name for a request."""
+    return os.urandom(8).hex()
+
+
+def mark(headers: list[tuple[bytes, bytes]], request_id: str) -> None:
+    """Add to the headers of an answer what every answer has."""
+    headers += ((b"x-request-id", request_id.encode()), _NO_SNIFFING)
+    if all(name != _RESOURCE_POLICY[0] for name, _ in headers):
+        headers.append(_RESOURCE_POLICY)
+
+
+def note(scope: Scope, request_id: str, status: int, length: int, begun: float) -> None:
+    """Count a request that was answered, and write its line into the log.
+
+    Parameters
+    ----------
+    length
+        Bytes of the body.
+    begun
+        When it came, by `time.perf_counter`.
+    """
+    seconds = time.perf_counter() - begun
+    route = scope.get("route")
+    name = scope.get(OPERATION_KEY) or getattr(route, "name", "none")
+    REQUESTS_SERVED.labels(name, f"{status // 100}xx").observe(seconds)
+    # The query string stays out: it holds what was searched for, names among it.
+    logger.info(
+        "http.request",
+        extra={
+            "request_id": request_id,
+            "method": scope["method"],
+            "route": getattr(route, "path", "none"),
+            "status": status,
+            "bytes": length,
+            "duration_ms": round(seconds * 1000, 2),
+        },
+    )
 
 
 def _overloaded() -> Response:

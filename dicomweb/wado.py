@@ -68,6 +68,7 @@ def retrieve_instances(request: Request) -> Response:
         partial(instance_offers, single_allowed=single),
         make,
         offered=instances_offered(single_allowed=single),
+        key=("instances", single),
     )
 
 
@@ -205,7 +206,8 @@ def _stored_part(request: Request, stored: StoredInstance) -> Part:
     retrieve = archive_of(request).retrieve
     content_type = f"{DICOM}; transfer-syntax={stored.transfer_syntax_uid}"
     location = instance_url(request, ref_of(stored))
-    if is_inline(request):
+    file = file_span(retrieve.path_of(stored), 0, stored.size_bytes)
+    if file is None and is_inline(request):
         body = retrieve.read_now(stored, ((0, stored.size_bytes),))
         if body is not None:
             return Part.held(content_type, location, body)
@@ -216,7 +218,7 @@ def _stored_part(request: Request, stored: StoredInstance) -> Part:
         stored.size_bytes,
         read,
         lambda offset, length: read(offset=offset, length=length),
-        file=file_span(retrieve.path_of(stored), 0, stored.size_bytes),
+        file=file,
     )
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from archive.config import Config, Peer, Service
@@ -75,10 +76,11 @@ def anonymous_rights(config: Config) -> frozenset[Right]:
     What ``[auth] allow_anonymous`` says; where it says nothing the archive listens to this
     machine alone, and whoever is on it may read and store.
     """
-    written = config.auth.allow_anonymous
-    if not written:
-        return ANONYMOUS.rights
-    return frozenset(Right(act) for act in written)
+    return _rights(config.auth.allow_anonymous)
+
+
+def _rights(allowed: tuple[str, ...]) -> frozenset[Right]:
+    return frozenset(Right(act) for act in allowed) if allowed else ANONYMOUS.rights
 
 
 def anonymous_principal(config: Config, *, local: bool) -> Principal:
@@ -90,8 +92,13 @@ def anonymous_principal(config: Config, *, local: bool) -> Principal:
         Whether a program of this machine asks for itself. Where the settings are silent, such
         a one may delete too; a proxy's clients and foreign web pages may not.
     """
-    rights = anonymous_rights(config)
-    if local and not config.auth.allow_anonymous:
+    return _stranger(config.auth.allow_anonymous, local)
+
+
+@lru_cache
+def _stranger(allowed: tuple[str, ...], local: bool) -> Principal:
+    rights = _rights(allowed)
+    if local and not allowed:
         rights |= {Right.DELETE}
     return Principal(name="anonymous", site="", rights=rights, scope=PUBLIC_SCOPE)
 

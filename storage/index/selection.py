@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from sys import intern
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import (
     BindParameter,
@@ -15,6 +15,7 @@ from sqlalchemy import (
     Select,
     and_,
     bindparam,
+    literal_column,
     or_,
     select,
 )
@@ -80,7 +81,7 @@ def select_instances(*more: Any) -> Select[Any]:  # noqa: ANN401 - columns of an
             *more,
         )
         .join(series, series.c.id == instance.c.series_fk)
-        .join(study, study.c.id == instance.c.study_fk)
+        .join(study, study.c.id == series.c.study_fk)
     )
 
 
@@ -95,10 +96,15 @@ def _stored(columns: Sequence[Any]) -> StoredInstance:
     return StoredInstance(*values)
 
 
+# Not a parameter: only so can SQLite use the index of what is released, and look an instance
+# up by its UIDs. With a parameter it goes through all instances of the study.
+_IS_RELEASED: Final = instance.c.state == literal_column(f"'{RELEASED}'")
+
+
 def visible(scope: Scope) -> ColumnElement[bool]:
     """Return the condition that an instance, with its parents, may be read."""
     return and_(
-        instance.c.state == RELEASED,
+        _IS_RELEASED,
         in_scope(study, scope),
         in_scope(series, scope),
         in_scope(instance, scope),
@@ -220,7 +226,7 @@ class InstanceReader:
                     instance.c.transfer_syntax_uid,
                 )
                 .join(series, series.c.id == instance.c.series_fk)
-                .join(study, study.c.id == instance.c.study_fk)
+                .join(study, study.c.id == series.c.study_fk)
                 .where(_any_of(targets[first : first + _PAGE]), visible(scope))
                 .order_by(*_ORDER)
             )
@@ -306,7 +312,7 @@ class InstanceReader:
         statement = (
             select(instance.c.id)
             .join(series, series.c.id == instance.c.series_fk)
-            .join(study, study.c.id == instance.c.study_fk)
+            .join(study, study.c.id == series.c.study_fk)
             .where(_any_of(targets), visible(scope))
             .order_by(*_ORDER)
         )

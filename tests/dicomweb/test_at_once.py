@@ -8,6 +8,7 @@ import numpy as np
 from pydicom.uid import ExplicitVRLittleEndian
 
 from archive.auth.principal import OPERATOR
+from dicomweb.express import Express
 from dicomweb.sendfile import Wire
 from storage.objects.disk import DiskStore
 from tests.conftest import on_disk, store, wheel_file
@@ -52,6 +53,7 @@ def plain(response) -> tuple[int, dict, bytes]:
 
 
 def by_threads(monkeypatch) -> None:
+    monkeypatch.setattr(Express, "answer", lambda *_, **__: None)
     monkeypatch.setattr(DiskStore, "read_now", lambda *_: None)
     monkeypatch.setattr(Wire, "of", staticmethod(lambda _: None))
 

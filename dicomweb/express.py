@@ -1,0 +1,191 @@
+"""Requests that are answered while they are read: no task, no middleware, no list of routes.
+
+What a viewer asks for a thousand times, a frame, an instance, metadata, is mostly in memory.
+Then the way there costs more than the answer: a task, six layers of calls, thirty patterns of
+routes. Here the same gate, the same handler and the same log line are called one after another.
+Whatever is unusual, or would have to wait, goes the long way: decision 0024.
+"""
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Scope
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from dicomweb.admission import Gate
+from dicomweb.cors import Origins
+from dicomweb.inline import AtOnce, was_tried
+from dicomweb.resources import OPERATION_KEY, Resource
+from dicomweb.responses import HeldResponse, JsonResponse, StreamedResponse
+from dicomweb.sendfile import Piece, Ready, length_of
+from dicomweb.surround import mark, new_request_id, note
+
+# A path is cut at its slashes: names stand at the even places, identifiers between them.
+_FIRST_NAME: Final = 2
+_FIRST_IDENTIFIER: Final = 3
+# What a peer does not take at once is read into memory.
+_LONGEST_BYTES: Final = 1 << 20
+# A request with any of these has a body, or wants something else than an answer.
+_UNUSUAL: Final = frozenset({b"content-length", b"transfer-encoding", b"expect", b"upgrade"})
+# What the gate and the router would have to read first.
+_ELABORATE: Final = re.compile(rb"[?%#]|//")
+
+
+_Shape = tuple[int, str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Quick:
+    """A resource that may be answered so.
+
+    Parameters
+    ----------
+    resource
+        The route.
+    operation
+        Name of what GET does.
+    handler
+        What answers it.
+    identifiers
+        Names of the identifiers in its path, in order.
+    """
+
+    resource: Resource
+    operation: str
+    handler: AtOnce
+    identifiers: Sequence[str]
+
+
+class Express:
+    """Answers GET where that needs no waiting.
+
+    Parameters
+    ----------
+    app
+        The application, which answers everything else.
+    resources
+        Its routes.
+    gate, origins
+        What every request passes.
+    """
+
+    def __init__(
+        self, app: Starlette, resources: Sequence[Resource], gate: Gate, origins: Origins
+    ) -> None:
+        self._app = app
+        self._gate = gate
+        self._origins = origins
+        self._quick = _by_shape(resources)
+
+    def answer(self, scope: Scope, target: bytes, *, keep_alive: bool) -> Ready | None:
+        """Return the answer, head and body; None when it has to be had the long way.
+
+        Parameters
+        ----------
+        scope
+            Of the request, as ASGI has it, without its path.
+        target
+            Of the request line.
+        keep_alive
+            Whether the connection is used again.
+        """
+        begun = time.perf_counter()
+        if _ELABORATE.search(target):
+            return None
+        path = target.decode("latin-1")
+        parts = path.split("/")
+        quick = self._quick.get(_shape(parts))
+        if quick is None or not _UNUSUAL.isdisjoint(dict(scope["headers"])):
+            return None
+        identifiers = zip(quick.identifiers, parts[_FIRST_IDENTIFIER::2], strict=True)
+        own = {
+            **scope,
+            "method": "GET",
+            "path": path,
+            "raw_path": target,
+            "query_string": b"",
+            "app": self._app,
+            "route": quick.resource,
+            "path_params": dict(identifiers),
+            OPERATION_KEY: quick.operation,
+        }
+        if self._gate.fault(own) is not None:
+            return None
+        try:
+            response = quick.handler.attempt(Request(own))
+        except Exception:  # noqa: BLE001 - the long way has an answer to each
+            return None
+        body = _body(response)
+        if response is not None and body is not None:
+            ready = self._written(own, response, body, begun, keep_alive=keep_alive)
+            if ready is not None:
+                return ready
+        was_tried(scope, response)
+        return None
+
+    def _written(
+        self,
+        scope: Scope,
+        response: Response,
+        body: Sequence[Piece],
+        begun: float,
+        *,
+        keep_alive: bool,
+    ) -> Ready | None:
+        request_id = new_request_id()
+        headers = list(response.raw_headers)
+        mark(headers, request_id)
+        self._origins.mark(headers, Headers(scope=scope).get("origin", ""))
+        if not keep_alive:
+            headers.append((b"connection", b"close"))
+        head = _head(response.status_code, headers)
+        if head is None:
+            return None
+        try:
+            ready = Ready([head, *body])
+        except OSError:
+            return None
+        note(scope, request_id, response.status_code, length_of(body), begun)
+        return ready
+
+
+def _body(response: Response | None) -> Sequence[Piece] | None:
+    """Return what an answer is made of, where that is there and not too long."""
+    if isinstance(response, StreamedResponse):
+        pieces = response.pieces
+        return None if pieces is None or length_of(pieces) > _LONGEST_BYTES else pieces
+    if isinstance(response, HeldResponse):
+        return response.pieces
+    # Not what has a way of its own to send itself.
+    if response is not None and type(response) in (Response, JsonResponse):
+        return (response.body,)
+    return None
+
+
+def _by_shape(resources: Sequence[Resource]) -> Mapping[_Shape, _Quick]:
+    found = {}
+    for resource in resources:
+        get = resource.operations.get("GET")
+        if get is not None and isinstance(get.handler, AtOnce):
+            parts = resource.path.split("/")
+            identifiers = [part.strip("{}") for part in parts[_FIRST_IDENTIFIER::2]]
+            found[_shape(parts)] = _Quick(resource, get.name, get.handler, identifiers)
+    return found
+
+
+def _shape(parts: Sequence[str]) -> _Shape:
+    return len(parts), parts[1] if len(parts) > 1 else "", tuple(parts[_FIRST_NAME::2])
+
+
+def _head(status: int, headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:
+    """Return the head of an answer; None if a value would not stay in its line."""
+    lines = [b"%b: %b\r\n" % header for header in headers]
+    head = b"".join((STATUS_LINE[status], *lines, b"\r\n"))
+    return head if head.count(b"\r") == head.count(b"\n") == len(lines) + 2 else None
