@@ -36,11 +36,11 @@ _MOST_PARTS: Final = 9_000
 _PARTS_AT_ONCE: Final = 4
 _REQUEST_S: Final = 30.0
 _FULL: Final = ("507 ", "QuotaExceeded", "StorageFull", "413 ", "InsufficientStorage")
+_NO_BUCKET: Final = ("NoSuchBucket", "ContainerNotFound", "specified bucket does not exist")
 _PAST_END: Final = ("416 ", "InvalidRange")
 # What a server, or the way to it, says, and what to do about it.
 _ADVICE: Final = (
-    ("NoSuchBucket", "make the bucket, or correct [storage] url"),
-    ("ContainerNotFound", "make the container, or correct [storage] url"),
+    *((sign, "make the bucket, or correct [storage] url") for sign in _NO_BUCKET),
     ("region", "set [storage] region to the one that the server names"),
     ("PermanentRedirect", "set [storage] region and endpoint to those of the bucket"),
     ("RequestTimeTooSkewed", "set this machine's clock"),
@@ -193,7 +193,8 @@ class _PastEndError(StorageError):
 def _as_storage_error(key: str, error: Exception) -> StorageError:
     text = str(error)
     # A bucket that is gone says nothing about an object of it.
-    if isinstance(error, FileNotFoundError) and "NoSuchBucket" not in text:
+    no_bucket = any(sign in text for sign in _NO_BUCKET)
+    if isinstance(error, FileNotFoundError) and not no_bucket:
         return ObjectMissingError(f"no object {key}")
     if any(sign in text for sign in _PAST_END):
         return _PastEndError(key)
@@ -205,7 +206,7 @@ def _said(text: str) -> str:
     """Return what a server said, without what the library adds for its developers."""
     status = re.search(r"status code: (\d{3}[^:<]*)", text)
     code = re.search(r"<Code>([^<]*)</Code>", text)
-    message = re.search(r"<Message>([^<]*)</Message>", text)
+    message = re.search(r"<Message>([^<\n]*)", text)
     said = [found[1].strip() for found in (status, code, message) if found]
     if not said:
         said = [text.partition("Debug source")[0].strip()[:300]]

@@ -43,8 +43,8 @@ class BucketSettings:
     def options(self) -> dict[str, Any]:
         """Return what obstore wants to know of it, beside credentials."""
         options: dict[str, Any] = {}
-        if self.endpoint and self.scheme in ("s3", "az"):
-            options["endpoint"] = self.endpoint
+        if self.endpoint:
+            options["base_url" if self.scheme == "gs" else "endpoint"] = self.endpoint
         if self.scheme == "s3":
             options["virtual_hosted_style_request"] = not self.path_style
             # One object at a time is deleted here, and not every server knows the other way.
