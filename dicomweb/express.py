@@ -84,7 +84,9 @@ class Express:
         self._origins = origins
         self._quick = _by_shape(resources)
 
-    def answer(self, scope: Scope, target: bytes, *, keep_alive: bool) -> Ready | None:
+    def answer(
+        self, scope: Scope, target: bytes, first: Sequence[tuple[bytes, bytes]]
+    ) -> Ready | None:
         """Return the answer, head and body; None when it has to be had the long way.
 
         Parameters
@@ -93,8 +95,8 @@ class Express:
             Of the request, as ASGI has it, without its path.
         target
             Of the request line.
-        keep_alive
-            Whether the connection is used again.
+        first
+            Headers that the server puts before those of the answer.
         """
         begun = time.perf_counter()
         if _ELABORATE.search(target):
@@ -124,7 +126,7 @@ class Express:
             return None
         body = _body(response)
         if response is not None and body is not None:
-            ready = self._written(own, response, body, begun, keep_alive=keep_alive)
+            ready = self._written(own, response, body, first, begun)
             if ready is not None:
                 return ready
         was_tried(scope, response)
@@ -135,16 +137,13 @@ class Express:
         scope: Scope,
         response: Response,
         body: Sequence[Piece],
+        first: Sequence[tuple[bytes, bytes]],
         begun: float,
-        *,
-        keep_alive: bool,
     ) -> Ready | None:
         request_id = new_request_id()
-        headers = list(response.raw_headers)
+        headers = [*first, *response.raw_headers]
         mark(headers, request_id)
         self._origins.mark(headers, Headers(scope=scope).get("origin", ""))
-        if not keep_alive:
-            headers.append((b"connection", b"close"))
         head = _head(response.status_code, headers)
         if head is None:
             return None

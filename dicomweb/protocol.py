@@ -87,7 +87,8 @@ class BoundedProtocol(HttpToolsProtocol):
         scope: Any = self.scope
         scope["http_version"] = version
         keep_alive = version != "1.0" and self.parser.should_keep_alive()
-        ready = express.answer(scope, self.url, keep_alive=keep_alive)
+        first = self.server_state.default_headers if keep_alive else self._last_headers()
+        ready = express.answer(scope, self.url, first)
         if ready is None:
             return False
         self.cycle = _ANSWERED
@@ -96,6 +97,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
         self.on_response_complete()
         return True
+
+    def _last_headers(self) -> list[tuple[bytes, bytes]]:
+        return [*self.server_state.default_headers, (b"connection", b"close")]
 
     def _is_free(self) -> bool:
         """Tell whether what is written now is the next that the peer reads, and reads soon."""

@@ -1,10 +1,12 @@
 """One HTTP worker: uvicorn on a socket it may share with others."""
 
+import asyncio
 import contextlib
 import resource
 import signal
 import socket
 from collections.abc import Iterator
+from types import FrameType
 from typing import Final
 
 import anyio.to_thread
@@ -22,6 +24,7 @@ _KEEP_ALIVE_S: Final = 75
 # Connections that wait cost a file descriptor each; the rest is for objects and the index.
 _MOST_FILES: Final = 16384
 _OWN_FILES: Final = 512
+_TICKS_A_SECOND: Final = 10
 
 
 class Server(uvicorn.Server):
@@ -42,6 +45,26 @@ class Server(uvicorn.Server):
 
 class _Worker(Server):
     """The server of one process, stopping at SIGTERM and leaving SIGINT to the supervisor."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to take requests."""
+        self._ending = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+
+    async def main_loop(self) -> None:
+        """Write the date anew once a second; uvicorn wakes ten times for that."""
+        ticks = 0
+        while not await self.on_tick(ticks):
+            ticks += _TICKS_A_SECOND
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), 1)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End, now."""
+        super().handle_exit(sig, frame)
+        if hasattr(self, "_loop"):
+            self._loop.call_soon_threadsafe(self._ending.set)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -73,7 +73,9 @@ def test_what_is_in_memory_is_answered_so(client, archive, answered):
     for _ in range(2):
         answered.clear()
         for path, accept in asked:
-            assert client.get(path, headers={"Accept": accept}).status_code == 200
+            answer = client.get(path, headers={"Accept": accept})
+            assert answer.status_code == 200
+            assert answer.headers["date"].endswith(" GMT")  # RFC 9110 §6.6.1
     assert answered == [True] * len(asked)
 
 
