@@ -24,7 +24,7 @@ from dicomweb.cors import Origins
 from dicomweb.inline import AtOnce, was_tried
 from dicomweb.resources import OPERATION_KEY, Resource
 from dicomweb.responses import HeldResponse, JsonResponse, StreamedResponse
-from dicomweb.sendfile import Piece, Ready, length_of
+from dicomweb.sendfile import FileSpan, Piece, Ready, length_of
 from dicomweb.surround import mark, new_request_id, note
 
 # A path is cut at its slashes: names stand at the even places, identifiers between them.
@@ -32,6 +32,7 @@ _FIRST_NAME: Final = 2
 _FIRST_IDENTIFIER: Final = 3
 # What a peer does not take at once is read into memory.
 _LONGEST_BYTES: Final = 1 << 20
+_SHORT_BYTES: Final = 16384
 # A request with any of these has a body, or wants something else than an answer.
 _UNUSUAL: Final = frozenset({b"content-length", b"transfer-encoding", b"expect", b"upgrade"})
 # What the gate and the router would have to read first.
@@ -148,7 +149,7 @@ class Express:
         if head is None:
             return None
         try:
-            ready = Ready([head, *body])
+            ready = Ready(_begun(head, body))
         except OSError:
             return None
         note(scope, request_id, response.status_code, length_of(body), begun)
@@ -166,6 +167,14 @@ def _body(response: Response | None) -> Sequence[Piece] | None:
     if response is not None and type(response) in (Response, JsonResponse):
         return (response.body,)
     return None
+
+
+def _begun(head: bytes, body: Sequence[Piece]) -> list[Piece]:
+    """Return the pieces of an answer; what is short goes out with its head."""
+    first, *rest = body
+    if isinstance(first, FileSpan) or len(first) > _SHORT_BYTES:
+        return [head, *body]
+    return [head + first, *rest]
 
 
 def _by_shape(resources: Sequence[Resource]) -> Mapping[_Shape, _Quick]:
