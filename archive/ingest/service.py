@@ -2,7 +2,9 @@
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from archive.auth.principal import Principal, Right
@@ -27,7 +29,7 @@ from archive.log import get_logger
 from archive.metrics import INSTANCES_STORED
 from storage.index import clock
 from storage.index.insertion import InstanceInserter
-from storage.index.rows import Insertion
+from storage.index.rows import Insertion, NewInstance
 from storage.objects.base import ObjectStore
 from storage.objects.keys import instance_key, new_token
 
@@ -46,6 +48,16 @@ class _Remarks:
 
     pretence: str
     attributes: tuple[AttributeWarning, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """An instance that can be kept, and its rows."""
+
+    incoming: Incoming
+    parsed: ParsedInstance
+    remarks: _Remarks
+    new: NewInstance
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +85,9 @@ class IngestService:
         self._objects = objects
         self._committer = Committer(objects, inserter)
         self._sources = SourceRecords(objects)
+        # A bucket answers after a while: what came together goes to it together.
+        at_once = objects.puts_at_once
+        self._puts = ThreadPoolExecutor(at_once) if at_once > 1 else None
 
     def new_spool(self) -> Spool:
         """Begin to receive an instance too large for memory.
@@ -121,7 +136,10 @@ class IngestService:
         list
             What became of each, in their order: what `store` would return or raise.
         """
-        became = [_attempted(self._take_in, principal, incoming) for incoming in arrivals]
+        if self._puts is None:
+            became = [_attempted(self._take_in, principal, incoming) for incoming in arrivals]
+        else:
+            became = self._take_in_abreast(self._puts, principal, arrivals)
         return [
             one if isinstance(one, Exception) else _attempted(self._finish, principal, one)
             for one in became
@@ -129,15 +147,42 @@ class IngestService:
 
     def _take_in(self, principal: Principal, incoming: Incoming) -> _Taken:
         try:
-            _require_write(principal)
-            parsed, remarks = _parse(incoming)
-            with _concerning(parsed.sop_class_uid, parsed.sop_instance_uid):
-                _require_study(incoming, parsed)
-                with storage_translated():
-                    return _Taken(incoming, parsed, remarks, self._keep(incoming, parsed))
+            return self._submit(self._put(self._prepare(principal, incoming)))
         finally:
-            if not isinstance(incoming.body, Buffer):
-                incoming.body.discard()
+            _discard(incoming)
+
+    def _take_in_abreast(
+        self, puts: ThreadPoolExecutor, principal: Principal, arrivals: Iterable[Incoming]
+    ) -> list[_Taken | Exception]:
+        """Take instances in, several on their way to the store at the same time."""
+        arrivals = list(arrivals)
+        try:
+            ready = [_attempted(self._prepare, principal, incoming) for incoming in arrivals]
+            put = list(puts.map(partial(_further, self._put), ready))
+            return [_further(self._submit, one) for one in put]
+        finally:
+            for incoming in arrivals:
+                _discard(incoming)
+
+    def _prepare(self, principal: Principal, incoming: Incoming) -> _Ready:
+        _require_write(principal)
+        parsed, remarks = _parse(incoming)
+        with _concerning(parsed.sop_class_uid, parsed.sop_instance_uid):
+            _require_study(incoming, parsed)
+            with storage_translated():
+                return _Ready(incoming, parsed, remarks, self._describe(incoming, parsed))
+
+    def _put(self, ready: _Ready) -> _Ready:
+        with (
+            _concerning(ready.parsed.sop_class_uid, ready.parsed.sop_instance_uid),
+            storage_translated(),
+        ):
+            self._objects.put(ready.new.instance.object_key, ready.incoming.body)
+        return ready
+
+    def _submit(self, ready: _Ready) -> _Taken:
+        pending = self._committer.submit(ready.new)
+        return _Taken(ready.incoming, ready.parsed, ready.remarks, pending)
 
     def _finish(self, principal: Principal, taken: _Taken) -> Outcome:
         incoming, parsed = taken.incoming, taken.parsed
@@ -161,9 +206,11 @@ class IngestService:
 
     def close(self) -> None:
         """Finish what was taken in."""
+        if self._puts is not None:
+            self._puts.shutdown()
         self._committer.close()
 
-    def _keep(self, incoming: Incoming, parsed: ParsedInstance) -> Pending:
+    def _describe(self, incoming: Incoming, parsed: ParsedInstance) -> NewInstance:
         body = incoming.body
         size = len(body) if isinstance(body, Buffer) else body.size_bytes
         digest = digest_of(body, parsed.dataset_offset)
@@ -176,7 +223,7 @@ class IngestService:
             token=new_token(moment),
             source_key=source_key,
         )
-        new = new_instance(
+        return new_instance(
             parsed,
             Arrival(
                 object_key=key,
@@ -187,8 +234,6 @@ class IngestService:
                 source_key=source_key,
             ),
         )
-        self._objects.put(key, body)
-        return self._committer.submit(new)
 
 
 def _attempted(step: Callable[..., Kept], *arguments: object) -> Kept | Exception:
@@ -197,6 +242,16 @@ def _attempted(step: Callable[..., Kept], *arguments: object) -> Kept | Exceptio
         return step(*arguments)
     except Exception as error:  # noqa: BLE001 - told to whoever sent it
         return error
+
+
+def _further(step: Callable[[_Ready], Kept], one: _Ready | Exception) -> Kept | Exception:
+    """Take the next step with what has come so far."""
+    return one if isinstance(one, Exception) else _attempted(step, one)
+
+
+def _discard(incoming: Incoming) -> None:
+    if not isinstance(incoming.body, Buffer):
+        incoming.body.discard()
 
 
 def _require_write(principal: Principal) -> None:

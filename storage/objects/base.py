@@ -64,7 +64,15 @@ class StoredObject:
 
 
 class ObjectStore(Protocol):
-    """Bytes under keys. Objects are written once and never changed."""
+    """Bytes under keys. Objects are written once and never changed.
+
+    Attributes
+    ----------
+    puts_at_once
+        How many objects that came together are best put at the same time.
+    """
+
+    puts_at_once: int
 
     def new_spool(self) -> Spool:
         """Begin an object whose size is not known; raises NoSpaceError."""

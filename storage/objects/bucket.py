@@ -124,6 +124,8 @@ class BucketStore:
         How much of what was read is kept under ``local``; 0: nothing.
     """
 
+    puts_at_once = 8
+
     def __init__(
         self, bucket: Bucket, local: Path, *, keep_free_bytes: int = 0, cache_bytes: int = 0
     ) -> None:

@@ -80,6 +80,8 @@ class DiskStore:
         Writes are refused while the volume has less than this free.
     """
 
+    puts_at_once = 1
+
     def __init__(self, root: Path, *, keep_free_bytes: int = 0) -> None:
         self._root = root
         self._prefix = f"{root}/"

@@ -10,7 +10,7 @@ import pytest
 from archive.auth.principal import OPERATOR
 from archive.metrics import exposition
 from dicomweb.express import Express
-from tests.conftest import store, wait_until, wheel_file
+from tests.conftest import on_disk, store, wait_until, wheel_file
 from tests.dicomweb.test_at_once import FRAMES, SERIES, STUDY, large
 
 AS_STORED = "application/dicom; transfer-syntax=*"
@@ -162,6 +162,7 @@ def test_what_was_deleted_is_not_there(client, archive, answered):
     assert client.get(frame_of(1), headers={"Accept": FRAMES}).status_code == 404
 
 
+@on_disk
 def test_a_file_that_is_gone_is_an_error_not_half_an_answer(client, archive):
     ref = store(archive, large(1, rows=256)).ref
     warmed(client, frame_of(1))

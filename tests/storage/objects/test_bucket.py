@@ -7,11 +7,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from archive.auth.principal import OPERATOR
+from archive.ingest.incoming import Incoming
 from storage.errors import NoSpaceError, ObjectMissingError, StoreUnavailableError
 from storage.objects.bucket import BucketStore
 from storage.objects.cache import BLOCK_BYTES
 from storage.objects.remote import Bucket
 from storage.objects.settings import BucketSettings
+from tests.builders import dataset, part10
+from tests.conftest import SOURCE, make_config, running_archive
 
 KEY = "objects/ab/1.2/1.2.3/1.2.3.4~mhx3k2p9a7zabcd~0123456789ab.dcm"
 
@@ -223,3 +227,29 @@ def test_a_server_that_goes_on_failing_is_unavailable_after_the_deadline(failing
 def test_a_server_that_is_full_is_full(failing):
     with pytest.raises(NoSpaceError):
         failing(507).put(KEY, b"x")
+
+
+def test_what_came_together_goes_to_the_bucket_together_and_in_order(swift, bucket, tmp_path):
+    """The first of two contents under one UID is the first, whichever was put sooner."""
+    first = [part10(dataset("1.2", "1.2.3", f"1.2.3.{number}")) for number in range(6)]
+    other = part10(dataset("1.2", "1.2.3", "1.2.3.0", PatientComments="x" * 3_000_000))
+    config = make_config(
+        tmp_path / "data",
+        storage={
+            "url": bucket._settings.url,
+            "endpoint": swift.endpoint,
+            "allow_http": True,
+        },
+    )
+    with running_archive(config) as archive:
+        arrivals = [Incoming(body, SOURCE) for body in (other, *first, b"no DICOM")]
+        became = archive.ingest.store_all(OPERATOR, arrivals)
+        kinds = [type(one).__name__ for one in became]
+        assert kinds == [
+            "Outcome",
+            "ConflictingInstanceError",
+            *["Outcome"] * 5,
+            "InvalidInstanceError",
+        ]
+        assert archive.verifier.verify(grace_s=0).sound
+        assert list(archive.objects.strays()) == []
