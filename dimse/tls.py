@@ -4,6 +4,7 @@ What is spoken, and with which certificates, is `archive.auth.certificates`' to 
 """
 
 import contextlib
+import importlib
 import select
 import socket
 import ssl
@@ -11,10 +12,7 @@ import threading
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Literal
-
-from cryptography import x509
-from cryptography.x509.oid import NameOID
+from typing import Any, Final, Literal
 
 from archive.auth import certificates
 from archive.auth.reloading import Reloaded
@@ -83,8 +81,13 @@ class TlsSubject:
             return False
 
 
+def _x509() -> Any:  # noqa: ANN401 - a module
+    # Loaded with the first certificate of a peer: where no TLS is spoken, nobody needs it.
+    return importlib.import_module("cryptography.x509")
+
+
 def _comparable(name: str) -> list[frozenset[tuple[str, str]]]:
-    parsed = x509.Name.from_rfc4514_string(name)
+    parsed = _x509().Name.from_rfc4514_string(name)
     return [
         frozenset((part.oid.dotted_string, str(part.value).casefold()) for part in rdn)
         for rdn in parsed.rdns
@@ -266,11 +269,10 @@ def subject_of(connection: ssl.SSLSocket) -> TlsSubject | None:
     encoded = connection.getpeercert(binary_form=True)
     if encoded is None:
         return None
+    x509 = _x509()
     certificate = x509.load_der_x509_certificate(encoded)
-    names = {
-        str(attribute.value)
-        for attribute in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    }
+    common_names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    names = {str(attribute.value) for attribute in common_names}
     with contextlib.suppress(x509.ExtensionNotFound):
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
         names |= set(extension.value.get_values_for_type(x509.DNSName))

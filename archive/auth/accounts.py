@@ -1,14 +1,14 @@
 """Who is who: accounts with passwords, and tokens of others (PS3.7 §D.3.3.7)."""
 
+import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from archive.auth.guessing import Guard
 from archive.auth.passwords import SHORTEST_PASSWORD, PasswordChecks, composed, hashed
 from archive.auth.principal import PUBLIC_SCOPE, Principal, Right
-from archive.auth.tokens import TokenChecks
 from archive.config import AuthSection
 from archive.errors import (
     ForbiddenError,
@@ -18,6 +18,9 @@ from archive.errors import (
 )
 from storage.index import clock
 from storage.index.accounts import AccountRows
+
+if TYPE_CHECKING:
+    from archive.auth.tokens import TokenChecks
 
 _LONGEST_NAME: Final = 64
 _LONGEST_SUBJECT: Final = 255
@@ -48,7 +51,7 @@ class AccountService:
     def __init__(self, settings: AuthSection, rows: AccountRows) -> None:
         self._rows = rows
         self._passwords = PasswordChecks()
-        self._tokens = TokenChecks(settings)
+        self._tokens = _token_checks(settings)
         self._guard = Guard()
 
     def by_password(self, name: str, password: str, *, remote: str) -> Principal:
@@ -89,6 +92,10 @@ class AccountService:
         UnauthenticatedError
             If it is not one to be trusted.
         """
+        if self._tokens is None:
+            raise UnauthenticatedError(
+                "tokens are not taken here: [auth] jwt_key_file is not set"
+            )
         claims = self._tokens.claims(token)
         subject, site = claims["sub"], claims.get("site", "")
         if not _is_name(subject):
@@ -156,6 +163,14 @@ class AccountService:
         _require_admin(principal)
         with storage_translated():
             return self._rows.remove(_plain(name))
+
+
+def _token_checks(settings: AuthSection) -> "TokenChecks | None":
+    # What checks signatures is large, and most archives take no tokens.
+    if not settings.jwt_key_file:
+        return None
+    checks: TokenChecks = importlib.import_module("archive.auth.tokens").TokenChecks(settings)
+    return checks
 
 
 def _plain(name: str) -> str:

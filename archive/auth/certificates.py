@@ -4,14 +4,13 @@ TLS 1.2 and 1.3 with forward secrecy and authenticated encryption, nothing older
 TLS Secure Transport Connection Profiles (PS3.15 §B.12, §B.13; RFC 8996, RFC 9325).
 """
 
+import importlib
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
-
-from cryptography import x509
 
 from archive.config import ConfigError, DimseSection
 
@@ -116,6 +115,8 @@ def read_certificate(settings: DimseSection) -> Certificate:
     """
     content = _read("tls_certificate", settings.tls_certificate)
     try:
+        # Only who reports on it reads one; what serves TLS does without a library this large.
+        x509 = importlib.import_module("cryptography.x509")
         certificate = x509.load_pem_x509_certificate(content)
     except ValueError as error:
         raise _not_pem("tls_certificate", settings.tls_certificate) from error

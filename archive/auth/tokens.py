@@ -36,15 +36,13 @@ class TokenChecks:
     Parameters
     ----------
     settings
-        Key file, algorithms, issuer, audience.
+        Key file, which there must be, algorithms, issuer, audience.
     """
 
     def __init__(self, settings: AuthSection) -> None:
         self._settings = settings
-        self._keys: Reloaded[_Keys] | None = None
-        if settings.jwt_key_file:
-            file = Path(settings.jwt_key_file)
-            self._keys = Reloaded("token key", [file], partial(read_keys, settings))
+        file = Path(settings.jwt_key_file)
+        self._keys = Reloaded("token key", [file], partial(read_keys, settings))
 
     def claims(self, token: str) -> Mapping[str, Any]:
         """Return what a token says, once its signature, times, issuer and audience are right.
@@ -57,10 +55,6 @@ class TokenChecks:
         UnauthenticatedError
             If they are not; the text says what, and holds nothing of the token.
         """
-        if self._keys is None:
-            raise UnauthenticatedError(
-                "tokens are not taken here: [auth] jwt_key_file is not set"
-            )
         if len(token) > _LONGEST_TOKEN:
             raise UnauthenticatedError("the token is no good: it has more than 16 KiB")
         settings = self._settings

@@ -4,6 +4,7 @@ Compressed frames are stored as they came, in the transfer syntax that is theirs
 which have none, without compression (PS3.18 Table 10.5.2-1).
 """
 
+import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -17,7 +18,7 @@ from archive.dicom.codestream import (
 from archive.dicom.film import read_film_header
 from archive.dicom.frame_ends import split_deflated, split_rle
 from archive.dicom.instance import Attributes, AttributeWarning
-from archive.dicom.raster import decode_raster
+from archive.dicom.part10 import Buffer
 from archive.dicom.transfer_syntax import (
     DEFLATED_FRAMES,
     ENCAPSULATED_UNCOMPRESSED,
@@ -202,7 +203,7 @@ class _Reader:
         target = Growing(new_spool)
         view = self._parts.view(self._found[0])
         try:
-            header = decode_raster(view, target.write)
+            header = _decode_raster(view, target.write)
         except ValueError as error:
             target.discard()
             raise InvalidInstanceError(str(error), tag=self._tag) from error
@@ -282,6 +283,13 @@ class _Reader:
             raise InvalidInstanceError(str(error), tag=self._tag) from error
         finally:
             view.release()
+
+
+def _decode_raster(data: Buffer, sink: Callable[[bytes], None]) -> ImageHeader:
+    # Hardly anybody sends PNG or GIF: the library for them is loaded for who does.
+    raster = importlib.import_module("archive.dicom.raster")
+    header: ImageHeader = raster.decode_raster(data, sink)
+    return header
 
 
 def _described(
