@@ -4,7 +4,6 @@ Labels come from closed sets: services, outcomes, protocols; never from UIDs or 
 """
 
 import os
-from pathlib import Path
 from typing import Final
 
 from prometheus_client import (
@@ -14,10 +13,10 @@ from prometheus_client import (
     Histogram,
     generate_latest,
     multiprocess,
-    values,
 )
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+# Set before any worker begins (`archive.starting`): it decides how values are kept.
 _FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 INSTANCES_STORED: Final = Counter(
@@ -57,20 +56,6 @@ FORWARDS_OPEN: Final = Gauge(
     ["state"],
     multiprocess_mode="livemostrecent",
 )
-
-
-def use_folder(folder: Path) -> None:
-    """Let the processes of one archive share their numbers in files of ``folder``.
-
-    Comes before any worker begins. prometheus-client chooses how it keeps values when it is
-    imported, by the environment; a command only learns its data folder later, so the choice
-    is made again here.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("*.db"):
-        old.unlink(missing_ok=True)
-    os.environ[_FOLDER] = str(folder)
-    values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call] # the library
 
 
 def exposition() -> bytes:

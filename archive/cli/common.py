@@ -1,25 +1,27 @@
 """What every command shares: settings, output, references to resources."""
 
 import contextlib
+import importlib
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import orjson
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from archive.assembly import Archive, open_archive, prepare
 from archive.config import Config, ConfigError, load_config
 from archive.errors import ArchiveError
-from archive.forward.rules import check_rules
 from archive.identity import InstanceRef, ResourceRef, SeriesRef, StudyRef, require_uid
 from archive.log import configure_logging
-from archive.supervisor import running_pid
+from archive.processes import running_pid
+
+if TYPE_CHECKING:
+    from archive.assembly import Archive
 
 # What a command ends with: 0 fine, 1 something is wrong with what was asked about, 2 misuse.
 FOUND_FAULTS: Final = 1
@@ -57,21 +59,24 @@ def read_config(path: Path | None) -> Config:
         fail(f"there is no settings file {path}", MISUSED)
     try:
         config = load_config(path)
-        check_rules(config.dimse.forward)
+        if config.dimse.forward:
+            # To know what a search is takes half a second: only who has rules waits for it.
+            importlib.import_module("archive.forward.rules").check_rules(config.dimse.forward)
     except ConfigError as error:
         fail(str(error), MISUSED)
     return config
 
 
 @contextlib.contextmanager
-def opened(path: Path | None) -> Iterator[Archive]:
+def opened(path: Path | None) -> Iterator["Archive"]:
     """Open the archive for one command; what it refuses ends the command."""
     config = read_config(path)
     configure_logging("ERROR")
+    assembly = importlib.import_module("archive.assembly")  # `serve` does without it
     try:
         if running_pid(config.archive.data_dir) is None:
-            prepare(config)
-        with open_archive(config) as archive:
+            assembly.prepare(config)
+        with assembly.open_archive(config) as archive:
             yield archive
     except ArchiveError as error:
         fail(str(error))

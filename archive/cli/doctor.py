@@ -31,7 +31,7 @@ from archive.cli.common import (
 )
 from archive.config import Config, ConfigError
 from archive.errors import ArchiveError, storage_translated
-from archive.supervisor import running_pid
+from archive.processes import running_pid
 from archive.viewer.install import current, missing_files
 from archive.viewer.installed import read_installed
 from archive.viewer.package import OHIF

@@ -1,56 +1,72 @@
 """The program: ``fileroom``, the same as ``python -m archive``."""
 
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Final
+
 import typer
 
-from archive.cli.commitments import commitments
-from archive.cli.demo import demo
-from archive.cli.doctor import doctor
-from archive.cli.exporting import export
-from archive.cli.forwarding import forward
-from archive.cli.importing import import_
-from archive.cli.maintenance import delete, purge, rebuild_index, restore
-from archive.cli.moving import migrate_objects
-from archive.cli.peers import peer
-from archive.cli.reports import status, verify
-from archive.cli.sending import send
-from archive.cli.serving import serve
-from archive.cli.users import user
-from archive.cli.viewer import viewer
+# Where each command is. Only the one that is asked for is loaded: all of them take a second.
+_COMMANDS: Final = {
+    "serve": "archive.cli.serving:serve",
+    "import": "archive.cli.importing:import_",
+    "export": "archive.cli.exporting:export",
+    "send": "archive.cli.sending:send",
+    "status": "archive.cli.reports:status",
+    "verify": "archive.cli.reports:verify",
+    "rebuild-index": "archive.cli.maintenance:rebuild_index",
+    "migrate-objects": "archive.cli.moving:migrate_objects",
+    "delete": "archive.cli.maintenance:delete",
+    "restore": "archive.cli.maintenance:restore",
+    "purge": "archive.cli.maintenance:purge",
+    "doctor": "archive.cli.doctor:doctor",
+    "demo": "archive.cli.demo:demo",
+    "commitments": "archive.cli.commitments:commitments",
+    "peer": "archive.cli.peers:peer",
+    "forward": "archive.cli.forwarding:forward",
+    "user": "archive.cli.users:user",
+    "viewer": "archive.cli.viewer:viewer",
+}
 
-app = typer.Typer(
-    name="fileroom",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    help=(
-        "An imaging archive that speaks DICOM.\n\n"
-        "Begin with `fileroom serve`, then `fileroom demo` in another terminal. Settings come "
-        "from config.toml or --config, and from the environment as FILEROOM_<SECTION>__<KEY>. "
-        "Every command has --help with examples."
-    ),
-)
 
-app.command()(serve)
-app.command(name="import")(import_)
-app.command()(export)
-app.command()(send)
-app.command()(status)
-app.command()(verify)
-app.command(name="rebuild-index")(rebuild_index)
-app.command(name="migrate-objects")(migrate_objects)
-app.command()(delete)
-app.command()(restore)
-app.command()(purge)
-app.command()(doctor)
-app.command()(demo)
-app.add_typer(commitments)
-app.add_typer(peer)
-app.add_typer(forward)
-app.add_typer(user)
-app.add_typer(viewer)
+def program(arguments: Sequence[str] = ()) -> typer.Typer:
+    """Return the program with the command that is asked for, else with all of them.
+
+    Parameters
+    ----------
+    arguments
+        What stands behind ``fileroom``.
+    """
+    app = typer.Typer(
+        name="fileroom",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+        help=(
+            "An imaging archive that speaks DICOM.\n\n"
+            "Begin with `fileroom serve`, then `fileroom demo` in another terminal. Settings "
+            "come from config.toml or --config, and from the environment as "
+            "FILEROOM_<SECTION>__<KEY>. Every command has --help with examples."
+        ),
+    )
+    app.callback()(_nothing)  # else a single command would have no name
+    named = [name for name in arguments[:1] if name in _COMMANDS]
+    for name in named or _COMMANDS:
+        module, _, attribute = _COMMANDS[name].partition(":")
+        found = getattr(importlib.import_module(module), attribute)
+        if isinstance(found, typer.Typer):
+            app.add_typer(found)
+        else:
+            app.command(name=name)(found)
+    return app
+
+
+def _nothing() -> None:
+    pass
 
 
 def main() -> None:
     """Run the program."""
-    app()
+    program(sys.argv[1:])()

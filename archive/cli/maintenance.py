@@ -23,7 +23,7 @@ from archive.cli.common import (
     read_config,
 )
 from archive.log import configure_logging
-from archive.supervisor import running_pid
+from archive.processes import running_pid
 
 
 def delete(

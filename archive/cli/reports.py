@@ -19,7 +19,7 @@ from archive.cli.common import (
     print_json,
 )
 from archive.lifecycle.verify import VerifyReport
-from archive.supervisor import running_pid
+from archive.processes import running_pid
 from storage.index.rows import Totals, UnusualInstance
 
 

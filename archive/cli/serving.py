@@ -1,15 +1,14 @@
 """``fileroom serve``."""
 
+import importlib
 from typing import Annotated
 
 import typer
 
 from archive.auth.certificates import check_tls
-from archive.auth.tokens import check_tokens
 from archive.cli.common import MISUSED, ConfigOption, console, fail, read_config
 from archive.config import Config, ConfigError
-from archive.log import configure_logging
-from archive.supervisor import Endpoints, Supervisor, SupervisorError
+from archive.starting import Endpoints, StartError, start
 
 
 def serve(
@@ -32,23 +31,21 @@ def serve(
     settings = read_config(config)
     try:
         check_tls(settings.dimse)
-        check_tokens(settings.auth)
+        if settings.auth.jwt_key_file:
+            importlib.import_module("archive.auth.tokens").check_tokens(settings.auth)
     except ConfigError as error:
         fail(str(error), MISUSED)
-    configure_logging(settings.logging.level)
 
-    def announce(endpoints: Endpoints) -> None:
-        if not quiet:
-            _announce(settings, endpoints)
+    def announcement(endpoints: Endpoints) -> str:
+        return "" if quiet else _announcement(settings, endpoints)
 
     try:
-        status = Supervisor(settings, announce).run()
-    except SupervisorError as error:
+        start(settings, announcement)
+    except StartError as error:
         fail(str(error))
-    raise typer.Exit(status)
 
 
-def _announce(config: Config, endpoints: Endpoints) -> None:
+def _announcement(config: Config, endpoints: Endpoints) -> str:
     host, port = endpoints.http
     dicom_host, dicom_port = endpoints.dicom
     web = f"http://{host}:{port}"
@@ -57,8 +54,9 @@ def _announce(config: Config, endpoints: Endpoints) -> None:
         secure = "\n  DICOM, TLS     {} at {}:{}".format(
             config.dimse.ae_title, *endpoints.dicom_tls
         )
-    console.print(
-        f"""
+    with console.capture() as captured:
+        console.print(
+            f"""
 [bold]Fileroom is ready.[/bold]
 
   In a browser   {web}/
@@ -76,5 +74,6 @@ Try next, in another terminal:
 
 Ctrl-C stops it.
 """,
-        soft_wrap=True,
-    )
+            soft_wrap=True,
+        )
+    return captured.get()

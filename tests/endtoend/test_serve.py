@@ -8,12 +8,14 @@ import sqlite3
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import httpx
 import pytest
 
 from archive.assembly import open_objects
 from archive.errors import ArchiveError
+from archive.processes import running_pid
 from tests.conftest import (
     PYDICOM_DATA,
     Served,
@@ -44,6 +46,39 @@ def test_a_killed_worker_comes_back_and_the_archive_goes_on(served):
     wait_until(lambda: len(set(workers_of(served)) - set(before)) == 2, what="new workers")
     wait_until(served._ready, what="readiness")
     assert httpx.get(f"{served.url}/dicom-web/studies").json() == []
+
+
+def test_no_worker_holds_a_decoder_before_a_picture_is_asked_for(served):
+    for pid in (served.process.pid, *workers_of(served)):
+        mapped = Path(f"/proc/{pid}/maps").read_text()
+        for library in ("_multiarray_umath", "_imaging", "_openjpeg", "_libjpeg"):
+            assert library not in mapped
+
+
+def test_an_archive_that_is_stopped_while_it_starts_leaves_nobody_behind(tmp_path):
+    server = Served(tmp_path / "data")
+    server.data_dir.mkdir()
+    with (server.data_dir / "serve.log").open("a") as log:
+        started = subprocess.Popen(
+            [sys.executable, "-m", "archive", "serve"],
+            env=server.environment,
+            stderr=log,
+            stdout=subprocess.DEVNULL,
+            cwd=server.data_dir,
+            start_new_session=True,
+        )
+        # The number stands there from when the ports are taken until all are gone.
+        wait_until(lambda: running_pid(server.data_dir) == started.pid, what="the first step")
+        started.terminate()
+        assert started.wait(60) in (0, -signal.SIGTERM)
+    wait_until(lambda: running_pid(server.data_dir) is None, 60, "the last to go")
+
+
+def test_workers_go_with_a_supervisor_that_is_killed(served):
+    served.kill()
+    # Whoever is left holds the lock.
+    wait_until(lambda: running_pid(served.data_dir) is None, 60, "the last to go")
+    served.start()
 
 
 def test_a_second_archive_on_the_same_folder_refuses(served):

@@ -4,7 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from archive.cli import common
-from archive.cli.main import app
+from archive.cli.main import program as made
 from archive.config import load_config
 
 
@@ -15,7 +15,7 @@ class Program:
         self.config = load_config()
 
     def run(self, *arguments: str):
-        return CliRunner().invoke(app, arguments)
+        return CliRunner().invoke(made(arguments), arguments)
 
     def report(self, *arguments: str):
         return json.loads(self.run(*arguments, "--json").stdout)

@@ -1,0 +1,154 @@
+"""How an archive is started: what can be refused at once is, and then it is supervised.
+
+The command takes the sockets, and whatever else may be wrong is found while somebody reads what
+it says. Then the supervisor takes its place in the same process, which keeps its number.
+"""
+
+import os
+import pickle
+import socket
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NoReturn
+
+from archive.config import Config
+from archive.image import Plan
+from archive.processes import RunningError, hold
+from archive.readiness import RUN_FOLDER
+from archive.render.pool import bind_socket
+
+_BACKLOG: Final = 1024
+
+# A render worker that had no job for so long makes room for one without decoders.
+_RENDER_IDLE_S: Final = 300.0
+# Where prometheus-client keeps the numbers that the processes of one archive share.
+_METRICS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+_SUPERVISOR: Final = (
+    "import sys; sys.path[:] = {path!r}; from archive.supervisor import main; main()"
+)
+
+
+class StartError(Exception):
+    """The archive cannot be started; the text says why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Where a running archive listens."""
+
+    http: tuple[str, int]
+    dicom: tuple[str, int]
+    dicom_tls: tuple[str, int] | None = None
+
+
+def start(config: Config, announcement: Callable[[Endpoints], str]) -> NoReturn:
+    """Run an archive until it is told to stop, in place of this program.
+
+    Parameters
+    ----------
+    config
+        The settings.
+    announcement
+        What to write once every worker is up.
+
+    Raises
+    ------
+    StartError
+        If a port or the data directory is in use.
+    """
+    data_dir = config.archive.data_dir
+    run_dir = data_dir / RUN_FOLDER
+    try:
+        held = hold(data_dir)
+    except RunningError as error:
+        raise StartError(
+            f"an archive is already running on {data_dir} (process {error}); stop it first, "
+            "or set [archive] data_dir to another folder"
+        ) from error
+    sockets = _listen(config)
+    sockets["render"] = bind_socket(run_dir / "render.sock")
+    _share_metrics(run_dir / "metrics")
+    tls = sockets["tls"].getsockname()[:2] if "tls" in sockets else None
+    endpoints = Endpoints(
+        sockets["http"].getsockname()[:2], sockets["dicom"].getsockname()[:2], tls
+    )
+    plan = _plan(config, sockets, str(run_dir / "render.sock"), announcement(endpoints))
+    _become_supervisor(plan, [held.fileno(), *(one.fileno() for one in sockets.values())])
+
+
+def _plan(
+    config: Config, sockets: dict[str, socket.socket], render_address: str, announcement: str
+) -> Plan:
+    cores = min(os.cpu_count() or 2, 4)
+    return Plan(
+        data_dir=str(config.archive.data_dir),
+        drain_timeout_s=config.archive.drain_timeout_s,
+        log_level=config.logging.level,
+        announcement=announcement,
+        workers={
+            "dicom": config.dimse.workers or cores,
+            "http": config.http.workers or cores,
+            "render": config.render.workers or max(cores // 2, 1),
+            "courier": 1,
+        },
+        sockets={name: one.fileno() for name, one in sockets.items()},
+        render_address=render_address,
+        render={
+            "timeout_s": config.render.timeout_s,
+            "memory_limit_bytes": config.render.memory_limit_bytes,
+            "decoded_bytes": config.render.decoded_bytes,
+            "idle_s": _RENDER_IDLE_S,
+        },
+        config=pickle.dumps(config),
+    )
+
+
+def _become_supervisor(plan: Plan, kept: list[int]) -> NoReturn:
+    # What this program has loaded is of no use any more, and goes with it.
+    with tempfile.TemporaryFile() as file:
+        file.write(pickle.dumps(plan))
+        file.seek(0)
+        for descriptor in (*kept, file.fileno()):
+            os.set_inheritable(descriptor, True)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        program = _SUPERVISOR.format(path=sys.path)
+        os.execv(  # noqa: S606 - ourselves
+            sys.executable, [sys.executable, "-c", program, str(file.fileno())]
+        )
+
+
+def _listen(config: Config) -> dict[str, socket.socket]:
+    found = {
+        "http": _bind("http", config.http.host, config.http.port),
+        "dicom": _bind("dimse", config.dimse.host, config.dimse.port),
+    }
+    if config.dimse.tls_port:
+        found["tls"] = _bind("dimse", config.dimse.host, config.dimse.tls_port, "tls_port")
+    return found
+
+
+def _bind(section: str, host: str, port: int, key: str = "port") -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise StartError(
+            f"cannot listen on {host}:{port}: {error.strerror}. Set [{section}] host and "
+            f"{key}, or FILEROOM_{section.upper()}__{key.upper()}, to one that is free"
+        ) from error
+    listening.listen(_BACKLOG)
+    return listening
+
+
+def _share_metrics(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.db"):
+        old.unlink(missing_ok=True)
+    os.environ[_METRICS_VARIABLE] = str(folder)
