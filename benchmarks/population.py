@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import orjson
 
+from archive.dicom.compression import compress
 from archive.ingest.columns import instance_columns, series_row, study_row
-from archive.ingest.extract import compress
 from archive.ingest.terms import terms_of
 from storage.index.rows import InstanceRow, NewInstance, Source
 from storage.objects.keys import instance_key

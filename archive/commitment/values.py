@@ -8,9 +8,9 @@ from enum import IntEnum
 from typing import Final
 
 import orjson
-import zstandard
 
 from archive.auth.principal import Principal, Right
+from archive.dicom.compression import compress, decompress
 from storage.index import clock
 from storage.index.commitments import CommitmentRow
 
@@ -115,7 +115,7 @@ class CommitmentStatus:
 def encode_references(references: Sequence[Reference]) -> bytes:
     """Return references as the index keeps them."""
     plain = [[one.sop_class_uid, one.sop_instance_uid] for one in references]
-    return zstandard.compress(orjson.dumps(plain), 1)
+    return compress(orjson.dumps(plain))
 
 
 def digest_of(references: Sequence[Reference]) -> bytes:
@@ -128,7 +128,7 @@ def digest_of(references: Sequence[Reference]) -> bytes:
 
 def encode_failed(failed: dict[int, FailureReason]) -> bytes:
     """Return failures as the index keeps them."""
-    return zstandard.compress(orjson.dumps(list(failed.items())), 1)
+    return compress(orjson.dumps(list(failed.items())))
 
 
 def commitment_of(row: CommitmentRow, owner: str) -> Commitment:
@@ -171,14 +171,14 @@ def status_of(row: CommitmentRow, *, is_open: bool) -> CommitmentStatus:
 
 
 def _references(raw: bytes) -> tuple[Reference, ...]:
-    plain = orjson.loads(zstandard.decompress(raw))
+    plain = orjson.loads(decompress(raw))
     return tuple(Reference(sop_class, sop_instance) for sop_class, sop_instance in plain)
 
 
 def _failed(raw: bytes) -> dict[int, FailureReason]:
     if not raw:
         return {}
-    pairs = orjson.loads(zstandard.decompress(raw))
+    pairs = orjson.loads(decompress(raw))
     return {place: FailureReason(reason) for place, reason in pairs}
 
 

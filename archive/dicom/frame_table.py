@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, Self
 
-import zstandard
+from archive.dicom.compression import compress, decompress
 
 Span = tuple[int, int]
 _HEADER: Final = struct.Struct("<BBIQQ")
@@ -123,7 +123,7 @@ class FrameTable:
         )
         if len(body) < _COMPRESS_FROM_BYTES:
             return header + b"\0" + body
-        return header + b"\1" + zstandard.compress(body, 1)
+        return header + b"\1" + compress(body)
 
     @classmethod
     def decode(cls, encoded: bytes) -> Self:
@@ -133,7 +133,7 @@ class FrameTable:
             return cls(FrameKind.NATIVE, number_of_frames, start, frame_bits, bool(flags & 1))
         body = encoded[_HEADER.size + 1 :]
         if encoded[_HEADER.size]:
-            body = zstandard.decompress(body)
+            body = decompress(body)
         (count,) = struct.unpack_from("<I", body)
         lengths_at = 4 + 8 * count
         firsts_at = lengths_at + 8 * count

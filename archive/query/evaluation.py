@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
-import zstandard
 
+from archive.dicom.compression import decompress
 from archive.errors import BusyError
 from archive.query.matching import Plan
 from archive.query.request import Level
@@ -114,7 +114,7 @@ class Evaluation:
         return keys.get(self.level)
 
     def _matches(self, metadata: bytes) -> bool:
-        attributes: dict[str, Any] = orjson.loads(zstandard.decompress(metadata))
+        attributes: dict[str, Any] = orjson.loads(decompress(metadata))
         return self.plan.residual is None or self.plan.residual.matches(attributes)
 
 

@@ -1,12 +1,10 @@
 """What a match is returned with (PS3.18 §10.6.3.3, PS3.4 §C.4.1.1.3)."""
 
-import threading
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, Final
 
 import orjson
-import zstandard
 
 from archive.dicom.attributes import (
     DEFAULT_INSTANCE,
@@ -17,6 +15,7 @@ from archive.dicom.attributes import (
     REQUIRED_STUDY,
 )
 from archive.dicom.attributes import Level as EntityLevel
+from archive.dicom.compression import decompress
 from archive.dicom.dictionary import public_vr
 from archive.query.columns import SERIES_TAGS, STUDY_TAGS
 from archive.query.request import Level, SearchRequest
@@ -40,7 +39,6 @@ def _empty(tags: Iterable[str]) -> Match:
 
 # Every instance names its parents, and says that it is there and how it is encoded.
 _OF_EVERY_INSTANCE: Final = ("0020000D", "0020000E", "00083002", "00080056", "00080005")
-_local: Final = threading.local()
 _EMPTY_STUDY: Final = _empty(REQUIRED_STUDY)
 _EMPTY_SERIES: Final = _empty(REQUIRED_SERIES)
 
@@ -148,7 +146,7 @@ class Projection:
         return sorted(defaults.items())
 
     def _instance(self, row: Row) -> Match:
-        known: Match = orjson.loads(_decompressed(row.metadata))
+        known: Match = orjson.loads(decompress(row.metadata))
         # What a key was compared with is what is returned, where instances disagree.
         known.update(_of_series(row.series_attributes))
         known.update(_of_study(row.study_attributes))
@@ -180,7 +178,7 @@ class Projection:
         """Add the private attributes that were asked for, as the first instance has them."""
         if first is None:
             return match
-        metadata: Match = orjson.loads(_decompressed(first))
+        metadata: Match = orjson.loads(decompress(first))
         return dict(sorted((match | _pick(metadata, private_of(self._fields))).items()))
 
     # -- parts -----------------------------------------------------------------------------
@@ -216,14 +214,6 @@ def _of_series(attributes: bytes) -> Match:
 @lru_cache(maxsize=256)
 def _of_study(attributes: bytes) -> Match:
     return _pick(orjson.loads(attributes), STUDY_TAGS)
-
-
-def _decompressed(metadata: bytes) -> bytes:
-    decompressor = getattr(_local, "decompressor", None)
-    if decompressor is None:
-        decompressor = _local.decompressor = zstandard.ZstdDecompressor()
-    json: bytes = decompressor.decompress(metadata)
-    return json
 
 
 def _projected(known: Match, tags: Projected) -> Match:

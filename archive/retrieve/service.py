@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import orjson
-import zstandard
 
 from archive.auth.principal import Principal, Right
 from archive.dicom.bulk_table import BulkTable
+from archive.dicom.compression import decompress
 from archive.dicom.frame_table import FrameTable, Span
 from archive.dicom.instance import BulkValue
 from archive.dicom.transfer_syntax import transfer_syntax
@@ -187,7 +187,7 @@ class RetrieveService:
     def attributes(self, principal: Principal, ref: InstanceRef) -> dict[str, Any]:
         """Return the DICOM JSON of one instance as objects; bulk values are left out of it."""
         _, detail = self._find(principal, ref)
-        attributes: dict[str, Any] = orjson.loads(_decompress(detail.metadata))
+        attributes: dict[str, Any] = orjson.loads(decompress(detail.metadata))
         return attributes
 
     def described(self, principal: Principal, ref: InstanceRef) -> DescribedInstance:
@@ -371,7 +371,7 @@ class RetrieveService:
 
 def _pixel_words(detail: InstanceDetail) -> int:
     # Writers of big endian swap pixels of 32 and 64 bits whole, words or not.
-    attributes: dict[str, Any] = orjson.loads(_decompress(detail.metadata))
+    attributes: dict[str, Any] = orjson.loads(decompress(detail.metadata))
     (bits,) = attributes.get("00280100", {}).get("Value", [16])[:1]
     return max(int(bits) // 8, 2)
 
@@ -426,7 +426,7 @@ def stored_frame(table: FrameTable, frame_number: int) -> StoredFrame:
 def _media_type(value: BulkValue, detail: InstanceDetail) -> str:
     """Return what a bulk value is: a document says so itself (PS3.3 §C.24.2)."""
     if value.path == _DOCUMENT:
-        attributes: dict[str, Any] = orjson.loads(_decompress(detail.metadata))
+        attributes: dict[str, Any] = orjson.loads(decompress(detail.metadata))
         named = attributes.get(_DOCUMENT_TYPE, {}).get("Value") or [""]
         if isinstance(named[0], str) and _MEDIA_TYPE.fullmatch(named[0]):
             return named[0]
@@ -435,10 +435,6 @@ def _media_type(value: BulkValue, detail: InstanceDetail) -> str:
 
 def _whole_words(bulk: StoredBulk, length: int) -> int:
     return -(-length // bulk.word_bytes) * bulk.word_bytes
-
-
-def _decompress(metadata: bytes) -> bytes:
-    return zstandard.decompress(metadata)
 
 
 def _spliced(
@@ -459,4 +455,4 @@ def _absolute(stored: StoredInstance, metadata: bytes, base_url: str) -> bytes:
         f"{base_url}/studies/{stored.study_instance_uid}"
         f"/series/{stored.series_instance_uid}/instances/{stored.sop_instance_uid}/"
     )
-    return _decompress(metadata).replace(_URI_KEY, _URI_KEY + instance_url.encode())
+    return decompress(metadata).replace(_URI_KEY, _URI_KEY + instance_url.encode())

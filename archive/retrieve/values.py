@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-import zstandard
-
+from archive.dicom.compression import decompress
 from archive.dicom.frame_table import FrameTable, Span
 from storage.index.rows import StoredInstance
 
@@ -29,7 +28,7 @@ class DescribedInstance:
 
     def json(self) -> bytes:
         """Return its DICOM JSON; bulk values are left out of it."""
-        return zstandard.decompress(self.metadata)
+        return decompress(self.metadata)
 
 
 @dataclass(frozen=True, slots=True)

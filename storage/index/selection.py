@@ -32,6 +32,11 @@ from storage.index.totals import RELEASED
 _PAGE = 500
 # How many columns of `select_instances` tell of the instance, before those added to them.
 _COLUMNS = 13
+_UIDS: Final = {
+    "study": study.c.study_instance_uid,
+    "series": series.c.series_instance_uid,
+    "sop": instance.c.sop_instance_uid,
+}
 _ORDER = (
     study.c.id,
     series.c.series_number,
@@ -48,6 +53,15 @@ class Target:
     study_instance_uid: str
     series_instance_uid: str | None = None
     sop_instance_uid: str | None = None
+
+    def uids(self) -> dict[str, str]:
+        """Return the UIDs that it gives, by what they are of."""
+        given = {
+            "study": self.study_instance_uid,
+            "series": self.series_instance_uid,
+            "sop": self.sop_instance_uid,
+        }
+        return {name: uid for name, uid in given.items() if uid is not None}
 
     def condition(self) -> ColumnElement[bool]:
         """Return what a row of the three joined tables must meet."""
@@ -145,17 +159,12 @@ def scope_values(statement: Select[Any]) -> dict[str, Any]:
 def _last_change(scope: Scope, named: tuple[str, ...]) -> tuple[Prepared, dict[str, Any]]:
     """Select number and moment of the last change of what is ``named``, prepared."""
     table = series if "series" in named else study
-    uids = {
-        "study": study.c.study_instance_uid,
-        "series": series.c.series_instance_uid,
-        "sop": instance.c.sop_instance_uid,
-    }
     statement = (
         select(table.c.change, change.c.at)
         .select_from(study.join(series, series.c.study_fk == study.c.id))
         .join(instance, instance.c.series_fk == series.c.id)
         .outerjoin(change, change.c.sequence == table.c.change)
-        .where(*(uids[name] == bindparam(name) for name in named), visible(scope))
+        .where(*(_UIDS[name] == bindparam(name) for name in named), visible(scope))
         .limit(1)
     )
     return Prepared(statement), scope_values(statement)
@@ -166,6 +175,36 @@ def _by_keys(scope: Scope) -> Select[Any]:
     """Select instances by key; built once a scope, since sending asks page by page."""
     keys: BindParameter[int] = bindparam("keys", expanding=True)
     return select_instances().where(instance.c.id.in_(keys), visible(scope))
+
+
+@lru_cache(maxsize=64)
+def _keys_of(scope: Scope, named: tuple[str, ...]) -> tuple[Prepared, dict[str, Any]]:
+    """Select the keys of all that is visible of what is ``named``, in order, prepared."""
+    statement = (
+        select(instance.c.id)
+        .join(series, series.c.id == instance.c.series_fk)
+        .join(study, study.c.id == series.c.study_fk)
+        .where(*(_UIDS[name] == bindparam(name) for name in named), visible(scope))
+        .order_by(*_ORDER)
+    )
+    return Prepared(statement), scope_values(statement)
+
+
+def _these(*more: Any) -> Prepared:  # noqa: ANN401 - columns of any type
+    keys: BindParameter[int] = bindparam("keys", expanding=True)
+    statement = select_instances(*more)
+    if more:
+        statement = statement.join(
+            instance_detail, instance_detail.c.instance_fk == instance.c.id
+        )
+    return Prepared(statement.where(instance.c.id.in_(keys)))
+
+
+_THESE: Final = _these()
+_WITH_METADATA: Final = _these(instance_detail.c.metadata)
+_WITH_DETAILS: Final = _these(
+    instance_detail.c.metadata, instance_detail.c.bulk, instance_detail.c.frames
+)
 
 
 class InstanceReader:
@@ -185,13 +224,8 @@ class InstanceReader:
     ) -> tuple[StoredInstance, InstanceDetail] | None:
         """Return one instance with its details; None when there is none to see."""
         statement, visible_to = _one_instance(scope)
-        uids = {
-            "study": target.study_instance_uid,
-            "series": target.series_instance_uid,
-            "sop": target.sop_instance_uid,
-        }
         with self._engine.read() as connection:
-            rows = statement.rows(connection, uids | visible_to)
+            rows = statement.rows(connection, target.uids() | visible_to)
         for *columns, metadata, bulk, frames in rows:
             return _stored(columns), InstanceDetail(metadata, bulk, frames)
         return None
@@ -205,14 +239,8 @@ class InstanceReader:
         the caller sends them.
         """
         for page in self._pages(scope, targets):
-            with self._engine.read() as connection:
-                rows = {
-                    row.id: row
-                    for row in connection.execute(
-                        select_instances().where(instance.c.id.in_(page))
-                    )
-                }
-            yield from (stored_instance(rows[key]) for key in page if key in rows)
+            rows = self._rows(_THESE, page)
+            yield from (_stored(rows[key]) for key in page if key in rows)
 
     def listed(self, scope: Scope, targets: Sequence[Target]) -> list[ListedInstance]:
         """Return the visible instances of ``targets`` in short, by study, series and number."""
@@ -249,35 +277,18 @@ class InstanceReader:
     ) -> Iterator[tuple[StoredInstance, bytes]]:
         """Yield each visible instance of ``targets`` with its zstd DICOM JSON."""
         for page in self._pages(scope, targets):
-            statement = (
-                select_instances(instance_detail.c.metadata)
-                .join(instance_detail, instance_detail.c.instance_fk == instance.c.id)
-                .where(instance.c.id.in_(page))
-            )
-            with self._engine.read() as connection:
-                rows = {row.id: row for row in connection.execute(statement)}
-            yield from (
-                (stored_instance(rows[key]), rows[key].metadata) for key in page if key in rows
-            )
+            rows = self._rows(_WITH_METADATA, page)
+            for *columns, metadata in (rows[key] for key in page if key in rows):
+                yield _stored(columns), metadata
 
     def iter_details(
         self, scope: Scope, targets: Sequence[Target]
     ) -> Iterator[tuple[StoredInstance, InstanceDetail]]:
         """Yield each visible instance of ``targets`` with what ingest worked out for it."""
         for page in self._pages(scope, targets):
-            statement = (
-                select_instances(
-                    instance_detail.c.metadata,
-                    instance_detail.c.bulk,
-                    instance_detail.c.frames,
-                )
-                .join(instance_detail, instance_detail.c.instance_fk == instance.c.id)
-                .where(instance.c.id.in_(page))
-            )
-            with self._engine.read() as connection:
-                rows = {row.id: row for row in connection.execute(statement)}
-            for row in (rows[key] for key in page if key in rows):
-                yield stored_instance(row), InstanceDetail(row.metadata, row.bulk, row.frames)
+            rows = self._rows(_WITH_DETAILS, page)
+            for *columns, metadata, bulk, frames in (rows[key] for key in page if key in rows):
+                yield _stored(columns), InstanceDetail(metadata, bulk, frames)
 
     def last_change(self, scope: Scope, target: Target) -> tuple[int, datetime | None] | None:
         """Return number and moment of the last change of what ``target`` shows.
@@ -285,15 +296,7 @@ class InstanceReader:
         The number grows whenever an instance is added, replaced, deleted or restored: a
         validator. None when there is nothing to see.
         """
-        uids = {
-            name: uid
-            for name, uid in (
-                ("study", target.study_instance_uid),
-                ("series", target.series_instance_uid),
-                ("sop", target.sop_instance_uid),
-            )
-            if uid is not None
-        }
+        uids = target.uids()
         statement, visible_to = _last_change(scope, tuple(uids))
         with self._engine.read() as connection:
             rows = statement.rows(connection, uids | visible_to)
@@ -307,8 +310,17 @@ class InstanceReader:
             for start in range(0, len(keys), _PAGE):
                 yield keys[start : start + _PAGE]
 
+    def _rows(self, statement: Prepared, page: list[int]) -> dict[int, Sequence[Any]]:
+        with self._engine.read() as connection:
+            return {row[0]: row for row in statement.rows(connection, {"keys": page})}
+
     def _keys(self, scope: Scope, targets: Sequence[Target]) -> list[int]:
         # 8 bytes an instance: even a study of 100,000 is a small list.
+        if len(targets) == 1:
+            uids = targets[0].uids()
+            prepared, visible_to = _keys_of(scope, tuple(uids))
+            with self._engine.read() as connection:
+                return [key for (key,) in prepared.rows(connection, uids | visible_to)]
         statement = (
             select(instance.c.id)
             .join(series, series.c.id == instance.c.series_fk)
