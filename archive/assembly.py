@@ -25,6 +25,7 @@ from archive.lifecycle.rebuild import REPLACE, Rebuilder
 from archive.lifecycle.service import LifecycleService
 from archive.lifecycle.verify import Verifier
 from archive.log import get_logger
+from archive.metrics import note_bucket_request
 from archive.peers import PeerService
 from archive.query.service import QueryService
 from archive.render.cache import BoundedCache
@@ -127,6 +128,7 @@ def open_objects(config: Config, url: str | None = None) -> ObjectStore:
         path_style=given.addressing == "path",
         checksum=given.checksum,
         deadline_s=given.deadline_s,
+        observe=note_bucket_request,
     )
     with storage_translated():
         return open_store(

@@ -40,6 +40,12 @@ REQUESTS_SERVED: Final = Histogram(
     ["transaction", "status"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
+BUCKET_REQUESTS: Final = Histogram(
+    "fileroom_bucket_requests_seconds",
+    "Requests to the bucket that holds the objects, repetitions included, by what was asked.",
+    ["request", "outcome"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
 INSTANCES_FORWARDED: Final = Counter(
     "fileroom_instances_forwarded",
     "Instances sent on to peers, by what became of them: sent, refused, failed.",
@@ -56,6 +62,11 @@ FORWARDS_OPEN: Final = Gauge(
     ["state"],
     multiprocess_mode="livemostrecent",
 )
+
+
+def note_bucket_request(request: str, outcome: str, seconds: float) -> None:
+    """Count a request to the bucket."""
+    BUCKET_REQUESTS.labels(request, outcome).observe(seconds)
 
 
 def exposition() -> bytes:

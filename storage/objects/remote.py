@@ -49,6 +49,7 @@ _ADVICE: Final = (
     ("SignatureDoesNotMatch", "check {names} in the environment"),
     ("403 ", "check {names}, and that they may list, read, write and delete in the bucket"),
     ("401 ", "check {names} in the environment"),
+    ("Account must be specified", "set {names} in the environment"),
     ("builder error", "the endpoint is not https: set [storage] allow_http = true"),
     ("error sending request", "check [storage] endpoint, and that the server can be reached"),
 )
@@ -103,7 +104,7 @@ class Bucket:
     def put(self, key: str, body: Buffer | Path, size_bytes: int) -> None:
         """Store an object; return when the server has answered that it has all of it."""
         part_bytes = max(_PART_BYTES, -(-size_bytes // _MOST_PARTS))
-        with self._translated(key):
+        with self._asking("put", key):
             obstore.put(
                 self._store,
                 key,
@@ -124,7 +125,7 @@ class Bucket:
             If the server gives less than it says there is.
         """
         try:
-            with self._translated(key):
+            with self._asking("get", key):
                 got = obstore.get(
                     self._store, key, options={"range": (offset, offset + length)}
                 )
@@ -138,17 +139,17 @@ class Bucket:
 
     def size(self, key: str) -> int:
         """Return an object's length; raises ObjectMissingError."""
-        with self._translated(key):
+        with self._asking("head", key):
             return int(obstore.head(self._store, key)["size"])
 
     def delete(self, key: str) -> None:
         """Remove an object; nothing happens when there is none."""
-        with contextlib.suppress(ObjectMissingError), self._translated(key):
+        with contextlib.suppress(ObjectMissingError), self._asking("delete", key):
             obstore.delete(self._store, key)
 
     def walk(self, prefix: str) -> Iterator[StoredObject]:
         """Yield every object below ``prefix``, in the order of keys."""
-        with self._translated(prefix):
+        with self._asking("list", prefix):
             for page in obstore.list(self._store, prefix=prefix or None):
                 now = time.time()
                 for one in page:
@@ -164,7 +165,7 @@ class Bucket:
             If it cannot be used; the text says why, and what to do.
         """
         try:
-            with self._translated("the bucket"):
+            with self._asking("list", "the bucket"):
                 next(iter(obstore.list(self._store)), None)
         except (StorageError, BaseError, ValueError) as error:
             cause = str(error.__cause__ or error)
@@ -179,11 +180,20 @@ class Bucket:
         return next(advice, "see docs/object-storage.md").format(names=names)
 
     @contextlib.contextmanager
-    def _translated(self, key: str) -> Iterator[None]:
+    def _asking(self, request: str, key: str) -> Iterator[None]:
+        """Turn what fails inside the block into storage errors, and tell how long it took."""
+        started, outcome = time.monotonic(), "failed"
         try:
             yield
+            outcome = "ok"
         except (BaseError, OSError) as error:
-            raise _as_storage_error(key, error) from error
+            translated = _as_storage_error(key, error)
+            if isinstance(translated, ObjectMissingError | _PastEndError):
+                outcome = "missing"
+            raise translated from error
+        finally:
+            if self._settings.observe is not None and request != "list":
+                self._settings.observe(request, outcome, time.monotonic() - started)
 
 
 class _PastEndError(StorageError):

@@ -1,5 +1,6 @@
 """Where a bucket is; known without the library that speaks to it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -25,6 +26,9 @@ class BucketSettings:
         What objects are sent with beside the signature: "sha256", "crc64nvme" or "none".
     deadline_s
         Seconds that a request is repeated for while the server fails.
+    observe
+        Called with each request ("put", "get", "head", "delete"), "ok", "missing" or "failed",
+        and the seconds it took.
     """
 
     url: str
@@ -34,6 +38,7 @@ class BucketSettings:
     path_style: bool = True
     checksum: str = "sha256"
     deadline_s: float = 30.0
+    observe: Callable[[str, str, float], None] | None = None
 
     @property
     def scheme(self) -> str:

@@ -131,6 +131,22 @@ def test_a_cache_that_is_full_of_what_is_in_use_does_not_keep_anybody_from_readi
     assert store.local_path("objects/2") is None
 
 
+def test_requests_are_counted_by_what_was_asked_and_what_came_of_it(
+    swift, credentials, tmp_path
+):
+    seen = []
+    settings = settings_of(swift, swift.make_bucket(), observe=lambda *one: seen.append(one))
+    store = BucketStore(Bucket(settings), tmp_path)
+    store.put(KEY, b"x")
+    store.read(KEY, 0, 1)
+    store.delete(KEY)
+    with pytest.raises(ObjectMissingError):
+        store.size(KEY)
+    asked = [("put", "ok"), ("get", "ok"), ("delete", "ok"), ("head", "missing")]
+    assert [one[:2] for one in seen] == asked
+    assert all(0 < seconds < 30 for _, _, seconds in seen)
+
+
 # -- failures ----------------------------------------------------------------------------------
 
 
