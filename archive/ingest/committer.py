@@ -10,7 +10,6 @@ from collections import deque
 from typing import Final
 
 from archive.log import get_logger
-from storage.errors import StorageError
 from storage.index.insertion import InstanceInserter
 from storage.index.rows import Insertion, NewInstance
 from storage.objects.base import ObjectStore
@@ -104,11 +103,6 @@ class Committer:
             pending.insertion = insertion
 
     def _remove(self, keys: list[str]) -> None:
-        for key in keys:
-            try:
-                self._objects.delete(key)
-            except StorageError as error:
-                # It stays as a stray that the next sweep or `verify` finds.
-                logger.warning("object.not-removed", extra={"key": key}, exc_info=error)
-        if keys:
-            self._objects.forget(keys)
+        for key in self._objects.discard(keys) if keys else ():
+            # It stays as a stray that the next sweep or `verify` finds.
+            logger.warning("object.not-removed", extra={"key": key})

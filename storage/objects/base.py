@@ -115,6 +115,15 @@ class ObjectStore(Protocol):
     def size(self, key: str) -> int:
         """Return an object's length; raises ObjectMissingError."""
 
+    def discard(self, keys: list[str]) -> list[str]:
+        """Remove objects that were put and will not be indexed, now or in a while.
+
+        Returns
+        -------
+        list of str
+            Those that could not be: a sweep, or `fileroom verify`, finds them.
+        """
+
     def delete(self, key: str) -> None:
         """Remove an object; nothing happens when there is none."""
 

@@ -16,6 +16,7 @@ from uuid import uuid4
 from storage.errors import ObjectMissingError, ObjectUnreadableError, StorageError
 from storage.objects.base import Buffer, Spool, StoredObject
 from storage.objects.cache import BLOCK_BYTES, ReadCache
+from storage.objects.discarding import Discarding
 from storage.objects.journal import OwnJournal, abandoned
 from storage.objects.remote import Bucket
 from storage.objects.spool import DiskSpool, Room, translated
@@ -134,6 +135,7 @@ class BucketStore:
         self._room = Room(local, keep_free_bytes)
         self._journal = OwnJournal(local / _JOURNAL)
         self._once = _Once()
+        self._discarding = Discarding(self.delete, lambda key: self._journal().remove([key]))
         self._cache: ReadCache | None = None
         (local / _INCOMING).mkdir(parents=True, exist_ok=True)
         if cache_bytes:
@@ -175,7 +177,12 @@ class BucketStore:
 
     def forget(self, keys: list[str]) -> None:
         """Note that these objects are indexed or removed: no sweep need ask for them."""
-        self._journal().remove(keys)
+        self._journal().remove(self._discarding.without(keys))
+
+    def discard(self, keys: list[str]) -> list[str]:
+        """Have objects removed that will not be indexed: nobody waits for the server."""
+        self._discarding.add(keys)
+        return []
 
     def delete(self, key: str) -> None:
         """Remove an object; nothing happens when there is none."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from storage.errors import ObjectUnreadableError
+from storage.errors import ObjectUnreadableError, StorageError
 from storage.objects.base import Buffer, Spool, StoredObject
 from storage.objects.direct import NewFiles
 from storage.objects.journal import OwnJournal, abandoned
@@ -162,6 +162,17 @@ class DiskStore:
     def forget(self, keys: list[str]) -> None:
         """Note that these objects are indexed or removed: no sweep need ask for them."""
         self._journal().remove(keys)
+
+    def discard(self, keys: list[str]) -> list[str]:
+        """Remove objects that will not be indexed; return those that could not be."""
+        left = []
+        for key in keys:
+            try:
+                self.delete(key)
+            except StorageError:
+                left.append(key)
+        self._journal().remove(keys)
+        return left
 
     def delete(self, key: str) -> None:
         """Remove an object; nothing happens when there is none."""

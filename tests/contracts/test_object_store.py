@@ -13,6 +13,7 @@ import pytest
 
 from storage.errors import NoSpaceError, ObjectMissingError, ObjectUnreadableError
 from storage.objects.cache import BLOCK_BYTES
+from tests.conftest import wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 KEY = "objects/ab/1.2/1.2.3/1.2.3.4~mhx3k2p9a7zabcd~0123456789ab.dcm"
@@ -260,3 +261,13 @@ def test_a_store_that_is_there_says_so(store):
     store.put(KEY, b"x")
     store.require_ready()
     assert store.answers()
+
+
+def test_what_is_discarded_goes_and_nothing_waits_for_it(store, place):
+    keys = [KEY.replace("1.2.3.4~", f"1.2.3.{n}~") for n in range(5)]
+    for key in keys:
+        store.put(key, b"not to be indexed")
+    assert store.discard(keys[:4]) == []
+    store.forget(keys)  # as who commits does
+    wait_until(lambda: len(list(store.walk("objects"))) == 1, what="their removal")
+    assert store.read(keys[4], 0, 100) == b"not to be indexed"

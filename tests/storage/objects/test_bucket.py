@@ -240,6 +240,15 @@ def test_a_server_that_goes_on_failing_is_unavailable_after_the_deadline(failing
         store.read(KEY, 0, 1)
 
 
+def test_what_could_not_be_removed_stays_in_the_journal_for_the_next_sweep(failing, tmp_path):
+    store = failing(503, times=10_000)
+    store._journal().add(KEY)
+    store._journal().add("objects/indexed")
+    store.discard([KEY])
+    store.forget([KEY, "objects/indexed"])
+    assert store._journal()._outstanding == {KEY}
+
+
 def test_a_server_that_is_full_is_full(failing):
     with pytest.raises(NoSpaceError):
         failing(507).put(KEY, b"x")
