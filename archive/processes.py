@@ -24,9 +24,9 @@ def die_with_parent() -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def adopt_orphans() -> None:
-    """Become the parent of every descendant whose own parent ends (prctl(2))."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+def adopt_orphans() -> bool:
+    """Become the parent of every descendant whose own parent ends; return whether one can."""
+    return _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def become_child_of(pid: int) -> None:
@@ -42,9 +42,10 @@ def become_child_of(pid: int) -> None:
         os._exit(1)
 
 
-def _prctl(option: int, value: int) -> None:
+def _prctl(option: int, value: int) -> bool:
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(option, value)
+        return bool(ctypes.CDLL(None).prctl(option, value) == 0)
+    return False
 
 
 class RunningError(Exception):

@@ -96,7 +96,11 @@ class Supervisor:
         SupervisorError
             If it cannot be started.
         """
-        adopt_orphans()
+        if not adopt_orphans():
+            raise SupervisorError(
+                "this system lets no process adopt the children of another (prctl(2), Linux "
+                "3.4 or later); run it on Linux, in a container or a virtual machine"
+            )
         self._watch_signals()
         try:
             self._watch()
@@ -180,7 +184,8 @@ class Supervisor:
         if pid in self._ended_early:
             self._ended(worker, self._ended_early.pop(pid))
         elif self._stopping:
-            self._signal_all(signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
 
     def _missing(self, names: list[str]) -> None:
         """Try again for those that could not be made; the first time there is no other."""
