@@ -11,9 +11,9 @@ from starlette.responses import Response
 from archive.errors import InvalidRequestError, NotAcceptableError
 from archive.identity import InstanceRef
 from archive.render.options import RenderedMediaType
+from archive.render.rendering import Rendering
 from archive.render.report import Reference
 from archive.render.subject import Category, Subject
-from archive.render.views import Rendering
 from dicomweb.conditional import Validators, strong_etag
 from dicomweb.context import archive_of, instance_url, principal_of, warning
 from dicomweb.inline import Awaited, MakeFirstError, is_inline, made, may_wait

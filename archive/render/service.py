@@ -23,10 +23,11 @@ from archive.render.native import frame_bits, little_endian_frame
 from archive.render.options import RenderOptions
 from archive.render.pixels import Pixels
 from archive.render.pool import RenderPool
+from archive.render.rendering import Makers, Rendered
 from archive.render.source import inflated_view, object_view
 from archive.render.subjects import Subjects
 from archive.render.targets import NATIVE_TARGETS, embedded_overlay, refusal
-from archive.render.views import Makers, Rendered, Views
+from archive.render.views import Views
 from archive.retrieve.service import RetrieveService, stored_frame
 from archive.retrieve.values import StoredFrame, StoredInstance
 

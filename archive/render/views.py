@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from archive.auth.principal import Principal
@@ -10,7 +10,7 @@ from archive.errors import NotAcceptableError, NotFoundError
 from archive.identity import InstanceRef, ResourceRef
 from archive.render.attributes import binary
 from archive.render.cache import BoundedCache
-from archive.render.jobs import AnimationJob, FrameSource, IconJob, Job, RenderJob
+from archive.render.jobs import AnimationJob, IconJob, Job, RenderJob
 from archive.render.options import (
     MAX_VIEWPORT_AREA_PX,
     RenderedMediaType,
@@ -19,6 +19,7 @@ from archive.render.options import (
 )
 from archive.render.pixels import Pixels
 from archive.render.presentation import PresentationReader
+from archive.render.rendering import Content, Makers, Rendering
 from archive.render.report import read_report
 from archive.render.report_writing import Link, write_report
 from archive.render.subject import (
@@ -33,101 +34,12 @@ from archive.retrieve.service import RetrieveService, stored_frame
 from archive.retrieve.values import StoredBulk, StoredInstance
 
 # What a change of the pipeline must change, so that no cache shows what it made before.
-_PIPELINE_VERSION: Final = 2
+_PIPELINE_VERSION: Final = 3
 # An animation is for looking at: of longer ones every n-th frame is shown, for n times as long.
 MOST_ANIMATED_FRAMES: Final = 256
 _ANIMATED_SIDE_PX: Final = 1024
 _ICON: Final = Viewport(128, 128)
 _LARGEST_ICON_PX: Final = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """A rendered image.
-
-    Parameters
-    ----------
-    body
-        The encoded image.
-    media_type
-        What it is.
-    etag
-        Strong entity tag, without quotes: names content, frame, parameters and pipeline.
-    """
-
-    body: bytes
-    media_type: str
-    etag: str
-
-
-@dataclass(frozen=True, slots=True)
-class Rendering:
-    """An image that is made when it is asked for.
-
-    Parameters
-    ----------
-    frame_number
-        1-based; None for an image that is not of one frame.
-    make
-        Makes it, or finds it made.
-    kept
-        Finds it made; None when it is not.
-    make_soon
-        Makes it on an event loop; None where preparing that takes a thread.
-    """
-
-    media_type: str
-    etag: str
-    frame_number: int | None
-    make: Callable[[], bytes]
-    kept: Callable[[], bytes | None]
-    make_soon: Callable[[], Coroutine[None, None, bytes]] | None = None
-
-    def rendered(self) -> Rendered:
-        """Return the image.
-
-        Raises
-        ------
-        NotAcceptableError
-            If the installed decoders cannot read the frame.
-        """
-        return Rendered(self.make(), self.media_type, self.etag)
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """Stored bytes that are shown as they are: a video or a document.
-
-    Parameters
-    ----------
-    section
-        Yields so many of them from an offset, in pieces.
-    """
-
-    length_bytes: int
-    section: Callable[[int, int], Iterator[bytes]]
-
-
-@dataclass(frozen=True, slots=True)
-class Makers:
-    """How the views have something made.
-
-    Parameters
-    ----------
-    submit
-        Has a job done; its refusals are the asker's.
-    submit_soon
-        The same on an event loop.
-    source
-        Tells where the bytes of a frame are, and the transfer syntax they are in.
-    is_direct
-        Whether a worker reads the frame from a file, so that nobody here has to wait for it.
-    """
-
-    submit: Callable[[Job], bytes]
-    submit_soon: Callable[[Job], Coroutine[None, None, bytes]]
-    source: Callable[[Pixels, int], tuple[FrameSource, str]]
-    is_direct: Callable[[Pixels, int], bool]
 
 
 class Views:
