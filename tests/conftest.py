@@ -1,5 +1,6 @@
 """What every test may ask for."""
 
+import asyncio
 import contextlib
 import hashlib
 import itertools
@@ -12,8 +13,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pydicom
@@ -229,6 +232,12 @@ def wait_until(condition, timeout_s: float = 20.0, what: str = "it"):
         threading.Event().wait(0.05)
     pytest.fail(f"waited {timeout_s} s in vain for {what}")
     return None
+
+
+def on_event_loop(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine on a loop of its own, in a thread: in this one a browser's may run."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()
 
 
 class Served:

@@ -8,6 +8,7 @@ import pytest
 
 from archive.errors import NotAcceptableError, UnavailableError
 from archive.render.cache import BoundedCache
+from tests.conftest import on_event_loop
 
 
 def test_a_value_is_made_once_however_many_ask_at_the_same_time():
@@ -86,7 +87,7 @@ def test_event_loops_and_threads_that_ask_at_once_cost_one_making():
         elsewhere = asyncio.to_thread(cache.get_or_make, "key", lambda: b"made by a thread")
         return await asyncio.gather(*here, elsewhere)
 
-    assert asyncio.run(ask()) == [b"made"] * 6
+    assert on_event_loop(ask()) == [b"made"] * 6
     assert count == 1
     assert cache.get("key") == b"made"
 
@@ -111,4 +112,4 @@ def test_who_waited_for_one_that_went_away_is_told_to_ask_again():
             await waiter
         return await cache.get_or_await("key", now)
 
-    assert asyncio.run(ask()) == b"now"
+    assert on_event_loop(ask()) == b"now"

@@ -13,7 +13,7 @@ from archive.dicom.instance import PixelDescription
 from archive.errors import InvalidInstanceError
 from archive.render.jobs import FrameSource, IconJob, TranscodeJob
 from archive.render.pool import RenderPool, bind_socket
-from tests.conftest import wait_until
+from tests.conftest import on_event_loop, wait_until
 
 ROOT = Path(__file__).parents[3]
 JOB = IconJob("CT", 16, 16, "image/png")
@@ -81,7 +81,7 @@ def test_an_event_loop_has_a_job_done_while_it_does_other_things(tmp_path):
         async def several() -> list[bytes]:
             return await asyncio.gather(*(pool.submit_soon(JOB) for _ in range(5)))
 
-        assert asyncio.run(several()) == [pool.submit(JOB)] * 5
+        assert on_event_loop(several()) == [pool.submit(JOB)] * 5
 
 
 def test_an_event_loop_is_told_what_a_worker_refused(tmp_path):
@@ -89,7 +89,7 @@ def test_an_event_loop_is_told_what_a_worker_refused(tmp_path):
     with bind_socket(tmp_path / "jobs") as listening, worker_at(listening):
         pool = RenderPool.connect(str(tmp_path / "jobs"))
         with pytest.raises(InvalidInstanceError, match="JPEG"):
-            asyncio.run(pool.submit_soon(broken))
+            on_event_loop(pool.submit_soon(broken))
 
 
 def test_an_event_loop_is_told_of_a_worker_that_died_of_a_job(tmp_path):
@@ -104,9 +104,9 @@ def test_an_event_loop_is_told_of_a_worker_that_died_of_a_job(tmp_path):
         thread = threading.Thread(target=die)
         thread.start()
         with pytest.raises(InvalidInstanceError, match="crashed, or took longer"):
-            asyncio.run(pool.submit_soon(JOB))
+            on_event_loop(pool.submit_soon(JOB))
         thread.join()
 
 
 def test_a_pool_of_its_own_serves_event_loops_too(pool):
-    assert asyncio.run(pool.submit_soon(JOB)) == pool.submit(JOB)
+    assert on_event_loop(pool.submit_soon(JOB)) == pool.submit(JOB)
