@@ -136,7 +136,8 @@ class IngestService:
         list
             What became of each, in their order: what `store` would return or raise.
         """
-        if self._puts is None:
+        arrivals = list(arrivals)
+        if self._puts is None or len(arrivals) == 1:
             became = [_attempted(self._take_in, principal, incoming) for incoming in arrivals]
         else:
             became = self._take_in_abreast(self._puts, principal, arrivals)
@@ -152,10 +153,9 @@ class IngestService:
             _discard(incoming)
 
     def _take_in_abreast(
-        self, puts: ThreadPoolExecutor, principal: Principal, arrivals: Iterable[Incoming]
+        self, puts: ThreadPoolExecutor, principal: Principal, arrivals: list[Incoming]
     ) -> list[_Taken | Exception]:
         """Take instances in, several on their way to the store at the same time."""
-        arrivals = list(arrivals)
         try:
             ready = [_attempted(self._prepare, principal, incoming) for incoming in arrivals]
             put = list(puts.map(partial(_further, self._put), ready))
