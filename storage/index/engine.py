@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from storage.errors import IndexBusyError, IndexUnavailableError
+from storage.index.turns import Turns
 
 # How long a writer waits for another process's short transaction.
 _BUSY_TIMEOUT_MS: Final = 30_000
@@ -86,6 +87,8 @@ class IndexEngine:
         self._engine = open_engine(pool_size)
         self._idle_readers: deque[Connection] = deque()
         self._idle_writers: deque[Connection] = deque()
+        has_file = self.is_sqlite and self.url.database not in (None, "", ":memory:")
+        self._turns = Turns(f"{self.url.database}-turn") if has_file else None
         self._stop: Stop | None = None
 
     def stoppable(self, stop: Stop) -> "IndexEngine":
@@ -136,8 +139,23 @@ class IndexEngine:
         IndexUnavailableError
             If the database does not answer.
         """
-        with self._translated(), self._writer() as connection, connection.begin():
+        with (
+            self.turn(),
+            self._translated(),
+            self._writer() as connection,
+            connection.begin(),
+        ):
             yield connection
+
+    def turn(self) -> contextlib.AbstractContextManager[None]:
+        """Wait for the turn to write, which `write` does as well: to have it before.
+
+        Raises
+        ------
+        IndexBusyError
+            If others take too long.
+        """
+        return contextlib.nullcontext() if self._turns is None else self._turns.take()
 
     @contextlib.contextmanager
     def _reader(self) -> Iterator[Connection]:

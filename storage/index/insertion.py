@@ -1,6 +1,7 @@
 """New instances into the index: one transaction a batch, identity decided inside it."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -90,6 +91,10 @@ class InstanceInserter:
         self._replace = replace
         self._cache = ParentCache()
         self._terms = TermWriter()
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Wait for the turn to insert; what comes meanwhile can be inserted with the rest."""
+        return self._engine.turn()
 
     def insert(self, batch: Sequence[NewInstance]) -> list[Insertion]:
         """Insert ``batch``; return what became of each, in order.
