@@ -41,6 +41,8 @@ SHORT_VRS: Final = frozenset(
 VRS: Final = {vr.encode(): vr for vr in LONG_VRS | SHORT_VRS}
 # VRs whose length has 16 bits, so that no value of theirs is left out of the JSON.
 PLAIN_VRS: Final = {vr.encode(): vr for vr in SHORT_VRS}
+# Those of standard attributes that have one and no other, where no VR is written.
+PLAIN_PUBLIC_VRS: Final = {tag: vr for tag, vr in _VR_OF.items() if vr in SHORT_VRS}
 _NAMES: Final[dict[int, str]] = {}
 _MOST_NAMES: Final = 50_000
 

@@ -9,7 +9,7 @@ import base64
 from typing import Any, Final
 
 from archive.dicom.charset import decoder, is_known
-from archive.dicom.dictionary import PLAIN_VRS, public_vr, tag_name
+from archive.dicom.dictionary import PLAIN_PUBLIC_VRS, PLAIN_VRS, public_vr, tag_name
 from archive.dicom.instance import Attributes, BulkValue
 from archive.dicom.memory import LONGEST_ELEMENT, Memory, memory_of
 from archive.dicom.part10 import Buffer
@@ -95,10 +95,9 @@ class Walker(DataSetReader):
         last = -1
         ordered = True
         while position + 8 <= end:
-            if not scope.implicit:
-                position, last = self._plain_run(position, end, scope, attributes, last)
-                if position + 8 > end:
-                    break
+            position, last = self._plain_run(position, end, scope, attributes, last)
+            if position + 8 > end:
+                break
             if not self._buffer[position] and self._is_padding(position, end):
                 break
             element = self._header(position, end, scope)
@@ -133,11 +132,15 @@ class Walker(DataSetReader):
         tuple
             Where the next element begins, and the tag of the last one taken.
         """
-        buffer, unpack = self._buffer, self._tag_and_vr.unpack_from
+        buffer, implicit = self._buffer, scope.implicit
+        unpack = (self._tag_and_length if implicit else self._tag_and_vr).unpack_from
         memory = self._memory(scope)
-        known = memory.elements
+        known, raw_vr = memory.elements, b""
         while position + 8 <= end:
-            group, number, raw_vr, length = unpack(buffer, position)
+            if implicit:
+                group, number, length = unpack(buffer, position)
+            else:
+                group, number, raw_vr, length = unpack(buffer, position)
             tag = group << 16 | number
             after = position + 8 + length
             if length <= _LONGEST_REMEMBERED and tag > last and after <= end:
@@ -146,9 +149,10 @@ class Walker(DataSetReader):
                     into[element[0]] = element[1]
                     last, position = tag, after
                     continue
-            vr = PLAIN_VRS.get(raw_vr)
+            vr = PLAIN_PUBLIC_VRS.get(tag) if implicit else PLAIN_VRS.get(raw_vr)
             if (
                 vr is None
+                or length > _LONGEST_VALUE_BYTES
                 or tag <= last
                 or after > end
                 or not number
