@@ -7,7 +7,7 @@ from archive.errors import InvalidRequestError
 from storage.index.rows import Source
 from storage.objects.base import Buffer, Spool
 
-__all__ = ["Incoming", "Source", "Spool", "collection_name"]
+__all__ = ["Digest", "Incoming", "Source", "Spool", "collection_name"]
 
 DEFAULT_COLLECTION = "default"
 
@@ -28,6 +28,14 @@ def collection_name(value: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Digest:
+    """The SHA-256 of what follows the first ``after`` bytes of an object."""
+
+    after: int
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Incoming:
     """A whole Part 10 object (PS3.10 §7) on its way in.
 
@@ -45,6 +53,8 @@ class Incoming:
     coerced, discarded, in_doubt
         Attributes that were changed, left out or found odd when the object was put together
         from its metadata (PS3.18 §10.5.2).
+    digest
+        Of what was taken for the data set while it was received, if so.
     """
 
     body: Buffer | Spool
@@ -55,3 +65,9 @@ class Incoming:
     coerced: tuple[AttributeWarning, ...] = ()
     discarded: tuple[AttributeWarning, ...] = ()
     in_doubt: tuple[AttributeWarning, ...] = ()
+    digest: Digest | None = None
+
+    def known_digest(self, dataset_offset: int) -> bytes | None:
+        """Return the SHA-256 of the data set, which begins at ``dataset_offset``, if known."""
+        known = self.digest
+        return known.value if known is not None and known.after == dataset_offset else None

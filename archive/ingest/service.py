@@ -213,7 +213,9 @@ class IngestService:
     def _describe(self, incoming: Incoming, parsed: ParsedInstance) -> NewInstance:
         body = incoming.body
         size = len(body) if isinstance(body, Buffer) else body.size_bytes
-        digest = digest_of(body, parsed.dataset_offset)
+        digest = incoming.known_digest(parsed.dataset_offset)
+        if digest is None:
+            digest = digest_of(body, parsed.dataset_offset)
         source_key = self._sources.ensure(incoming.source)
         moment = clock.now_us()
         key = instance_key(

@@ -556,3 +556,22 @@ def test_a_transfer_that_breaks_off_leaves_nothing(dicom, sent):
     assert leaves_nothing(dicom)
     with RawSender(dicom) as sender:
         assert status(sender.store(body())) == 0
+
+
+@pytest.mark.parametrize("engine", ["direct", "stock"])
+def test_the_digest_is_that_of_the_data_set_however_it_came(tmp_path, engine):
+    sent = [
+        body(new_uid()) + struct.pack("<HH2sxxI", 0xFFFC, 0xFFFC, b"OB", size) + bytes(size)
+        for size in (0, 300_000, 900_000)
+    ]
+    sent += [whole_file(new_uid()), whole_file(new_uid())[132:]]
+    with serving(engine, tmp_path, spool_threshold_bytes=500_000) as server:
+        with RawSender(server, ((CT, (EXPLICIT,)),)) as sender:
+            for data in sent:
+                sender.store(data, request(new_uid()))
+            sender.release()
+        totals = server._archive.changes.totals(OPERATOR)
+        report = server._archive.verifier.verify()
+    assert totals.instances == len(sent)
+    assert not report.corrupt
+    assert not report.lost
