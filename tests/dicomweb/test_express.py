@@ -174,7 +174,6 @@ def test_a_file_that_is_gone_is_an_error_not_half_an_answer(client, archive):
 
 def test_each_is_counted_and_has_its_line(client, archive, answered, caplog):
     store(archive, large(1, rows=8))
-    warmed(client, frame_of(1))
     served = re.compile(
         rb'requests_served_seconds_count\{.*status="2xx",transaction="frames"\} (\d+)'
     )
@@ -182,13 +181,20 @@ def test_each_is_counted_and_has_its_line(client, archive, answered, caplog):
     def count() -> int:
         return int(float(served.search(exposition())[1]))
 
-    before = count()
+    def lines() -> list:
+        return [one for one in caplog.records if one.message == "http.request"]
+
     with caplog.at_level("INFO"):
+        caplog.clear()
+        warmed(client, frame_of(1))
+        wait_until(lines, what="the line of the one before, which is counted by then")
+        before = count()
         caplog.clear()
         answer = client.get(frame_of(1), headers={"Accept": FRAMES})
         assert answered[-1]
         wait_until(lambda: count() == before + 1, what="the count")
-    (line,) = [one for one in caplog.records if one.message == "http.request"]
+        wait_until(lines, what="the line")
+    (line,) = lines()
     assert line.status == 200
     assert line.route.endswith("/frames/{frames}")
     assert line.bytes == len(answer.content)
