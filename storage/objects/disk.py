@@ -17,6 +17,8 @@ from storage.objects.journal import OwnJournal, abandoned
 from storage.objects.keys import OBJECTS
 from storage.objects.spool import DiskSpool, Room, translated
 
+# Some 300 bytes each, in each process that stores; one that is forgotten is synced once more.
+_MOST_FOLDERS: Final = 10_000
 _PART: Final = ".part"
 _INCOMING: Final = "incoming"
 _JOURNAL: Final = "journal"
@@ -155,7 +157,7 @@ class DiskStore:
             ancestor = ancestor.rpartition("/")[0]
             _sync_folder(self._path(ancestor))
         with self._lock:
-            if len(self._durable_folders) > 100_000:
+            if len(self._durable_folders) > _MOST_FOLDERS:
                 self._durable_folders.clear()
             self._durable_folders.add(folder)
 
