@@ -41,6 +41,7 @@ from dimse.negotiation import QueryOptions
 from dimse.peers import Caller
 from dimse.pool import Share
 from dimse.presence import Presence
+from dimse.requests import FindRequest, GetRequest, MoveRequest, QueryRequest, refusal
 from dimse.status import statuses
 from dimse.stock import Received, StockMessages
 from dimse.stock_layer import StockUpperLayer
@@ -54,6 +55,9 @@ logger = get_logger(__name__)
 _DICOM_APPLICATION_CONTEXT: Final = "1.2.840.10008.3.1.1.1"
 # What each request needs; a C-STORE is asked about where its data set is taken.
 _SERVICES: Final[dict[type, Service]] = {
+    FindRequest: Service.FIND,
+    GetRequest: Service.RETRIEVE,
+    MoveRequest: Service.RETRIEVE,
     C_FIND: Service.FIND,
     C_GET: Service.RETRIEVE,
     C_MOVE: Service.RETRIEVE,
@@ -314,6 +318,9 @@ class ServedAssociation(Association):
 
     def _refuse(self, msg: Any, context_id: int, error: ArchiveError) -> None:  # noqa: ANN401
         """Answer a request that is not permitted (PS3.7 §C.5: 0124, not authorized)."""
+        if isinstance(msg, QueryRequest):
+            self._answer(context_id, refusal(msg, statuses(error).query, str(error)))
+            return
         response = type(msg)()
         response.MessageIDBeingRespondedTo = msg.MessageID
         for name in ("AffectedSOPClassUID", "RequestedSOPClassUID"):
@@ -339,11 +346,11 @@ class ServedAssociation(Association):
                 self.dimse.send_msg(response, context_id)
             case Received():
                 self.answer_store(context_id, msg.reception)
-            case C_FIND():
+            case FindRequest() | C_FIND():
                 find.serve(self, msg, context)
-            case C_GET():
+            case GetRequest() | C_GET():
                 retrieve.serve_get(self, msg, context)
-            case C_MOVE():
+            case MoveRequest() | C_MOVE():
                 retrieve.serve_move(self, msg, context)
             case _ if commitment.is_answerable(msg):
                 commitment.serve(self, msg, context)

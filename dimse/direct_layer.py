@@ -12,7 +12,10 @@ from pynetdicom.pdu_primitives import A_ABORT, A_ASSOCIATE, A_P_ABORT, A_RELEASE
 from dimse.agreements import Agreement, Agreements
 from dimse.connection import Connection
 from dimse.fragments import NOT_SPECIFIED, ProtocolError, check_header
+from dimse.messages import Command
+from dimse.requests import QueryRequest, request_of
 from dimse.upper_layer import ESTABLISHED, HEADER, MAY_SEND, Receiver, ServedUpperLayer
+from dimse.verification import EchoRequest
 
 # A state that its own clock ends is looked at as often as this.
 _LONGEST_WAIT_S: Final = 60.0
@@ -188,6 +191,11 @@ class DirectUpperLayer(ServedUpperLayer):
         except ProtocolError:
             return True
         return connection.look(HEADER.size + length)
+
+    def _plain_request(
+        self, kind: int, command: Command
+    ) -> QueryRequest | EchoRequest | None:
+        return request_of(kind, command)
 
     def _received(self, context_id: int, receiver: Receiver) -> None:
         association: Any = self.assoc

@@ -69,8 +69,6 @@ class ServedMessages(DIMSEServiceProvider):
             self._cancel(int(received.MessageIDBeingRespondedTo or 0))
         elif type(message).__name__.endswith("_RQ"):
             received.MessageIDBeingRespondedTo = None
-            # An older request of the same ID may have been cancelled; this one was not.
-            self.cancel_req.pop(received.MessageID, None)
             self.queue_request(context_id, received)
         elif received.MessageIDBeingRespondedTo is None:
             raise MessageError("an answer that does not say what it answers")
@@ -90,6 +88,8 @@ class ServedMessages(DIMSEServiceProvider):
 
     def queue_request(self, context_id: int, request: Any) -> None:  # noqa: ANN401
         """Let a request wait for its turn."""
+        # An older request of the same ID may have been cancelled; this one was not.
+        self.cancel_req.pop(request.MessageID, None)
         self._requests.put((context_id, request))
 
     def drain_requests(self) -> Iterator[Any]:

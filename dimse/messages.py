@@ -31,6 +31,8 @@ C_STORE_RQ: Final = 0x0001
 C_STORE_RSP: Final = 0x8001
 C_FIND_RSP: Final = 0x8020
 C_CANCEL_RQ: Final = 0x0FFF
+# Set in the command field of every response (PS3.7 §E.1).
+RESPONSE: Final = 0x8000
 NO_DATA_SET: Final = 0x0101
 _DATA_SET: Final = 0x0001
 

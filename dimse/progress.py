@@ -20,6 +20,7 @@ from pynetdicom.dimse_primitives import C_GET
 from archive.log import get_logger
 from archive.retrieve.listing import ListedInstance, Listing
 from dimse import identifiers, messages
+from dimse.requests import GetRequest
 from dimse.status import (
     CANCEL,
     PENDING,
@@ -114,7 +115,7 @@ def response(
     remarks: Remarks,
 ) -> bytes:
     """Return the command set of a C-GET-RSP or C-MOVE-RSP (PS3.7 §9.3.3.2, §9.3.4.2)."""
-    answered = _C_GET_RSP if isinstance(request, C_GET) else _C_MOVE_RSP
+    answered = _C_GET_RSP if isinstance(request, C_GET | GetRequest) else _C_MOVE_RSP
     follows = _WITH_DATA_SET if names_failed(status, progress) else messages.NO_DATA_SET
     elements: list[tuple[int, messages.Value]] = [
         (messages.AFFECTED_SOP_CLASS_UID, str(request.AffectedSOPClassUID)),

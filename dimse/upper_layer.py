@@ -31,7 +31,8 @@ from dimse.fragments import (
 )
 from dimse.messages import COMMAND_FRAGMENT, LAST_FRAGMENT, Command
 from dimse.proposal import TolerantDecoding
-from dimse.verification import C_ECHO_RQ, EchoRequest
+from dimse.requests import QueryRequest
+from dimse.verification import EchoRequest
 
 logger = get_logger(__name__)
 
@@ -126,6 +127,7 @@ class ServedUpperLayer(TolerantDecoding):
         self._stopping = False
         self._reason = UNEXPECTED_PDU
         self._receiver: Receiver | None = None
+        self._identified: tuple[QueryRequest, bytearray] | None = None
 
     @property
     def connection(self) -> Connection:
@@ -294,8 +296,12 @@ class ServedUpperLayer(TolerantDecoding):
         if kind == messages.C_STORE_RSP and messages.StoreAnswer.can_be(command):
             messages_of.msg_queue.put((context_id, messages.StoreAnswer.of(command)))
             return
-        if kind == C_ECHO_RQ and EchoRequest.can_be(command):
-            messages_of.queue_request(context_id, EchoRequest.of(command))
+        request = self._plain_request(kind, command)
+        if isinstance(request, QueryRequest):
+            self._identified = request, bytearray()
+            return
+        if request is not None:
+            messages_of.queue_request(context_id, request)
             return
         if kind != messages.C_STORE_RQ:
             self._hand_over(context_id, COMMAND_FRAGMENT | LAST_FRAGMENT, raw)
@@ -313,13 +319,32 @@ class ServedUpperLayer(TolerantDecoding):
     def _take_data(self, context_id: int, size: int, end: float, *, last: bool) -> None:
         receiver = self._receiver
         if receiver is None:
-            data = self.connection.take(size, end)
-            self._hand_over(context_id, LAST_FRAGMENT if last else 0, data)
+            self._take_identifier(context_id, self.connection.take(size, end), last=last)
             return
         self._fill(receiver, size, end)
         if last:
             self._receiver = None
             self._received(context_id, receiver)
+
+    def _take_identifier(self, context_id: int, data: bytes, *, last: bool) -> None:
+        if self._identified is None:
+            self._hand_over(context_id, LAST_FRAGMENT if last else 0, data)
+            return
+        request, identifier = self._identified
+        identifier += data
+        if last:
+            self._identified = None
+            request.Identifier = bytes(identifier)
+            messages_of: Any = self.assoc.dimse
+            messages_of.queue_request(context_id, request)
+
+    def _plain_request(
+        self,
+        kind: int,  # noqa: ARG002 - for engines that read requests themselves
+        command: Command,  # noqa: ARG002
+    ) -> QueryRequest | EchoRequest | None:
+        """Return a request that pynetdicom need not see; None where it shall."""
+        return None
 
     def _fill(self, receiver: Receiver, size: int, end: float) -> None:
         connection = self.connection
