@@ -1,9 +1,14 @@
-"""A search on a thread of its own, for who must look elsewhere while it runs."""
+"""A search on a thread of its own, for who must look elsewhere while it runs.
+
+To start a thread, and to hand over through `queue.Queue`, cost more than a small search: threads
+that have searched wait for the next one a while.
+"""
 
 import contextlib
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Final
@@ -18,6 +23,47 @@ _MOST: Final = 64
 _LISTS_AHEAD: Final = 4
 _LONGEST_HELD_S: Final = 0.1
 _POLL_S: Final = 0.1
+# A thread that has searched waits so long for another search.
+_IDLE_S: Final = 10.0
+
+
+class _Searcher:
+    """A thread that carries out one search after another; it ends when none has come."""
+
+    def __init__(self) -> None:
+        self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name="search", daemon=True)
+        self._thread.start()
+
+    def do(self, search: Callable[[], None]) -> None:
+        self._thread.name = "search"
+        self._work.put(search)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                search = self._work.get(timeout=_IDLE_S)
+            except queue.Empty:
+                try:
+                    _idle.remove(self)
+                except ValueError:  # given something to do in this moment
+                    search = self._work.get()
+                else:
+                    return
+            search()
+            del search  # and with it what it found
+            self._thread.name = "idle-search"
+            _idle.append(self)
+
+
+_idle: Final[deque[_Searcher]] = deque()
+
+
+def _searcher() -> _Searcher:
+    try:
+        return _idle.pop()
+    except IndexError:
+        return _Searcher()
 
 
 class SearchAhead:
@@ -32,11 +78,11 @@ class SearchAhead:
     def __init__(self, begin: Callable[[Stop], Iterator[Match]]) -> None:
         self._begin = begin
         self._stop = Stop()
-        self._found: queue.Queue[list[Match] | BaseException] = queue.Queue(_LISTS_AHEAD)
-        self._thread = threading.Thread(target=self._run, name="search", daemon=True)
+        self._found: queue.SimpleQueue[list[Match] | BaseException] = queue.SimpleQueue()
+        self._room = threading.Semaphore(_LISTS_AHEAD)
 
     def __enter__(self) -> "SearchAhead":
-        self._thread.start()
+        _searcher().do(self._run)
         return self
 
     def __exit__(
@@ -60,6 +106,7 @@ class SearchAhead:
             found = self._found.get(timeout=timeout_s)
         except queue.Empty:
             return None
+        self._room.release()
         if isinstance(found, BaseException):
             raise found
         return found
@@ -93,8 +140,8 @@ class SearchAhead:
 
     def _put(self, found: list[Match] | BaseException) -> None:
         while not self._stop.is_set:
-            with contextlib.suppress(queue.Full):
-                self._found.put(found, timeout=_POLL_S)
+            if self._room.acquire(timeout=_POLL_S):
+                self._found.put(found)
                 return
         raise _NobodyWaitsError
 
