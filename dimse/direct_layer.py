@@ -192,9 +192,7 @@ class DirectUpperLayer(ServedUpperLayer):
             return True
         return connection.look(HEADER.size + length)
 
-    def _plain_request(
-        self, kind: int, command: Command
-    ) -> QueryRequest | EchoRequest | None:
+    def _plain_request(self, kind: int, command: Command) -> QueryRequest | EchoRequest | None:
         return request_of(kind, command)
 
     def _received(self, context_id: int, receiver: Receiver) -> None:

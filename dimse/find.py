@@ -89,8 +89,8 @@ class _Finding:
         options = self._association.query_options.get(self._sop_class_uid, NOTHING_AGREED)
         search = identifiers.search_request(identifier, self._sop_class_uid, options)
         query = self._association.archive.query
-        ignored = query.ignored_keys(search)
-        supported = is_fully_supported(identifier, search, ignored)
+        ahead = query.search_ahead(self._association.principal, self._limited(search))
+        supported = is_fully_supported(identifier, search, ahead.ignored)
         answers = Answers(
             identifier,
             search,
@@ -98,7 +98,7 @@ class _Finding:
             transfer_syntax_uid=self._syntax,
         )
         status = PENDING if supported else PENDING_NOT_ALL_KEYS
-        with query.search_ahead(self._association.principal, self._limited(search)) as found:
+        with ahead as found:
             try:
                 return self._send(found, answers, status)
             except BusyError as error:

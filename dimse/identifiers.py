@@ -182,6 +182,8 @@ def search_request(
         level=level,
         keys=tuple(keys),
         fields=frozenset(asked),
+        # To move a date to another zone needs the time beside it, asked for or not.
+        only_fields=not options.zone,
         combined_date_time=options.combined_date_time,
         fuzzy=options.fuzzy,
         empty_values=options.empty_values,

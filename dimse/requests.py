@@ -1,4 +1,4 @@
-"""C-FIND, C-GET and C-MOVE requests (PS3.7 §9.3.2 to §9.3.4), read without pynetdicom's objects.
+"""C-FIND, C-GET and C-MOVE requests (PS3.7 §9.3.2 to §9.3.4), without pynetdicom's objects.
 
 Those are a data set, a message and a primitive for each request, 0.4 ms of CPU. What is not
 whole, or odd, goes to pynetdicom all the same, and has whatever comes of it.
@@ -89,7 +89,11 @@ def request_of(kind: int, command: Command) -> QueryRequest | EchoRequest | None
     )
     if isinstance(request, MoveRequest):
         title = messages.text(command, _MOVE_DESTINATION)
-        if not 0 < len(title) <= _LONGEST_TITLE or not title.isascii() or not title.isprintable():
+        if (
+            not 0 < len(title) <= _LONGEST_TITLE
+            or not title.isascii()
+            or not title.isprintable()
+        ):
             return None
         request.MoveDestination = title
     return request

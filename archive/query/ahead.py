@@ -1,7 +1,7 @@
 """A search on a thread of its own, for who must look elsewhere while it runs.
 
-To start a thread, and to hand over through `queue.Queue`, cost more than a small search: threads
-that have searched wait for the next one a while.
+To start a thread, and to hand over through `queue.Queue`, cost more than a small search:
+threads that have searched wait for the next one a while.
 """
 
 import contextlib
@@ -73,9 +73,14 @@ class SearchAhead:
     ----------
     begin
         Starts the search; what it raises is raised by `take`.
+    ignored
+        The keys that take no part in matching.
     """
 
-    def __init__(self, begin: Callable[[Stop], Iterator[Match]]) -> None:
+    def __init__(
+        self, begin: Callable[[Stop], Iterator[Match]], *, ignored: tuple[str, ...] = ()
+    ) -> None:
+        self.ignored = ignored
         self._begin = begin
         self._stop = Stop()
         self._found: queue.SimpleQueue[list[Match] | BaseException] = queue.SimpleQueue()

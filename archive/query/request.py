@@ -72,6 +72,8 @@ class SearchRequest:
         All must match.
     fields
         Tags to return beyond the level's defaults.
+    only_fields
+        Return ``fields`` and nothing that the level has by default.
     all_fields
         Return every attribute known at the level.
     limit, offset
@@ -94,6 +96,7 @@ class SearchRequest:
     level: Level
     keys: tuple[SearchKey, ...] = ()
     fields: frozenset[str] = frozenset()
+    only_fields: bool = False
     all_fields: bool = False
     limit: int | None = None
     offset: int = 0

@@ -18,7 +18,7 @@ from archive.dicom.attributes import Level as EntityLevel
 from archive.dicom.compression import decompress
 from archive.dicom.dictionary import public_vr
 from archive.query.columns import SERIES_TAGS, STUDY_TAGS
-from archive.query.request import Level, SearchRequest
+from archive.query.request import Level
 
 Match = dict[str, dict[str, Any]]
 # Tags in order, and the element that stands for what is not known.
@@ -30,6 +30,8 @@ _ABOVE_STUDY: Final = frozenset({EntityLevel.PATIENT, EntityLevel.STUDY})
 _ONLINE: Final = {"vr": "CS", "Value": ["ONLINE"]}
 # Said at study level; each level below names it too (PS3.18 Tables 10.6.3-4 and -5).
 _ZONE: Final = "00080201"
+# SOP Classes in Study.
+_CLASSES: Final = "00080062"
 _UTF8: Final = {"vr": "CS", "Value": ["ISO_IR 192"]}
 
 
@@ -56,31 +58,51 @@ class Projection:
 
     Parameters
     ----------
-    request
+    level
+        What a match is.
+    fields
         What to return, beyond the level's defaults.
+    every
+        Everything that is known at the level.
+    only
+        Return ``fields`` alone.
     with_study, with_series
         Whether the request leaves the parent open, so that each match must name its own
         (PS3.18 Tables 10.6.3-4 and -5).
     """
 
-    def __init__(self, request: SearchRequest, *, with_study: bool, with_series: bool) -> None:
-        self._request = request
-        self._fields = request.fields
+    def __init__(
+        self,
+        level: Level,
+        fields: frozenset[str],
+        *,
+        every: bool,
+        only: bool,
+        with_study: bool,
+        with_series: bool,
+    ) -> None:
+        self._every = every
+        self._fields = fields
+        self._kept = {*fields, *private_of(fields), _ZONE} if only and not every else None
         self._with_study = with_study
         self._with_series = with_series
         # Sorted once for the search, not for each match.
-        self._of_studies: Projected = [
+        self._of_studies: Projected = self._wanted(
             (tag, _EMPTY_STUDY.get(tag) or self._empty_if_asked(tag))
-            for tag in sorted({*DEFAULT_STUDY, *self._fields})
-        ]
-        self._of_series = self._series_tags()
-        self._of_instances = self._instance_tags()
+            for tag in sorted({*DEFAULT_STUDY, *self._fields, _ZONE})
+        )
+        self._of_series = self._wanted(self._series_tags())
+        self._of_instances = self._wanted(self._instance_tags())
+        self._says_classes = self._kept is None or _CLASSES in self._kept
         self.of: Callable[[Row], Match] = {
             Level.PATIENT: self._patient,
             Level.STUDY: self._study,
             Level.SERIES: self._series,
             Level.INSTANCE: self._instance,
-        }[request.level]
+        }[level]
+
+    def _wanted(self, tags: Iterable[tuple[str, dict[str, Any] | None]]) -> Projected:
+        return [one for one in tags if self._kept is None or one[0] in self._kept]
 
     # -- levels ----------------------------------------------------------------------------
 
@@ -101,7 +123,7 @@ class Projection:
             "00201204": _element("IS", int(row.number_of_instances)),
         }
         wanted = set(_PATIENT_DEFAULT) | self._fields
-        match = _pick(stored, stored if self._request.all_fields else wanted)
+        match = _pick(stored, stored if self._every else wanted)
         match |= computed
         return self._finished(match, lambda tag: tag in stored)
 
@@ -111,12 +133,13 @@ class Projection:
         # Never without a value: viewers then take the study for missing.
         if modalities := _listed(row.modalities):
             known["00080061"] = _element("CS", *modalities)
-        known["00080062"] = _element("UI", *_listed(row.sop_classes))
+        if self._says_classes:
+            known[_CLASSES] = _element("UI", *_listed(row.sop_classes))
         known["00201206"] = _element("IS", row.number_of_series)
         known["00201208"] = _element("IS", row.number_of_instances)
         known["00080056"] = _ONLINE
         known["00080005"] = _UTF8
-        if self._request.all_fields:
+        if self._every:
             known = _EMPTY_STUDY | known
             return self._finished(known, lambda tag: LEVEL_OF.get(tag) in _ABOVE_STUDY)
         return _projected(known, self._of_studies)
@@ -134,7 +157,7 @@ class Projection:
         known["00080056"] = _ONLINE
         known["00080005"] = _UTF8
         match = _projected(known, self._of_series)
-        return dict(sorted((own | match).items())) if self._request.all_fields else match
+        return dict(sorted((own | match).items())) if self._every else match
 
     def _series_tags(self) -> Projected:
         tags = [*DEFAULT_SERIES, _ZONE, "0020000D", "00201209", "00080056", "00080005"]
@@ -150,7 +173,7 @@ class Projection:
         # What a key was compared with is what is returned, where instances disagree.
         known.update(_of_series(row.series_attributes))
         known.update(_of_study(row.study_attributes))
-        stored = dict(known) if self._request.all_fields else {}
+        stored = dict(known) if self._every else {}
         self._add_parent_study(known, row)
         known["00201209"] = _element("IS", row.number_of_series_instances)
         known["0020000D"] = _element("UI", row.study_instance_uid)
@@ -186,7 +209,8 @@ class Projection:
     def _add_parent_study(self, known: Match, row: Row) -> None:
         known["00201206"] = _element("IS", row.number_of_study_series)
         known["00201208"] = _element("IS", row.number_of_study_instances)
-        known["00080062"] = _element("UI", *_listed(row.sop_classes))
+        if self._says_classes:
+            known[_CLASSES] = _element("UI", *_listed(row.sop_classes))
         if modalities := _listed(row.modalities):
             known["00080061"] = _element("CS", *modalities)
 
@@ -197,6 +221,22 @@ class Projection:
                 match |= _empty([tag])
         match["00080005"] = _UTF8
         return dict(sorted(match.items()))
+
+
+@lru_cache(maxsize=256)
+def projection_of(
+    level: Level,
+    fields: frozenset[str],
+    *,
+    every: bool,
+    only: bool,
+    with_study: bool,
+    with_series: bool,
+) -> Projection:
+    """Return what makes such matches; searches ask for the same again and again."""
+    return Projection(
+        level, fields, every=every, only=only, with_study=with_study, with_series=with_series
+    )
 
 
 # What matches of a page share is read once; not to be changed.

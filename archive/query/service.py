@@ -13,12 +13,13 @@ from archive.errors import (
     storage_translated,
 )
 from archive.query.ahead import SearchAhead
+from archive.query.brief import BriefProjection, is_brief
 from archive.query.columns import COLUMNS, ORDER_COLUMNS, PATIENT_COLUMNS
 from archive.query.evaluation import Evaluation
 from archive.query.forms import asks_for_all
 from archive.query.matching import Plan, plan_of
 from archive.query.request import Level, Order, Page, SearchRequest
-from archive.query.returned import Match, Projection, Row, private_of
+from archive.query.returned import Match, Row, private_of, projection_of
 from storage.errors import StorageError
 from storage.index.candidates import CandidateSearch
 from storage.index.engine import Stop
@@ -51,7 +52,12 @@ class QueryService:
         self._candidates = candidates
 
     def search(
-        self, principal: Principal, request: SearchRequest, *, stop: Stop | None = None
+        self,
+        principal: Principal,
+        request: SearchRequest,
+        *,
+        stop: Stop | None = None,
+        plan: Plan | None = None,
     ) -> Iterator[Match]:
         """Yield every match of the window as DICOM JSON, tags ascending, in a stable order.
 
@@ -62,6 +68,8 @@ class QueryService:
         ----------
         stop
             Ends the search from another thread.
+        plan
+            How ``request`` is carried out, where that is known.
 
         Raises
         ------
@@ -72,9 +80,9 @@ class QueryService:
         """
         if stop is not None:
             search, candidates = self._search.stoppable(stop), self._candidates.stoppable(stop)
-            return QueryService(search, candidates).search(principal, request)
+            return QueryService(search, candidates).search(principal, request, plan=plan)
         _require_read(principal)
-        plan = plan_of(request)
+        plan = plan or plan_of(request)
         with storage_translated():
             keys = self._keys_found(principal, request, plan)
         return self._matches(principal, request, keys)
@@ -82,7 +90,11 @@ class QueryService:
     def search_ahead(self, principal: Principal, request: SearchRequest) -> SearchAhead:
         """Return the same search on a thread of its own; it runs while the block is open."""
         _require_read(principal)
-        return SearchAhead(lambda stop: self.search(principal, request, stop=stop))
+        plan = plan_of(request)
+        return SearchAhead(
+            lambda stop: self.search(principal, request, stop=stop, plan=plan),
+            ignored=plan.ignored,
+        )
 
     def page(self, principal: Principal, request: SearchRequest) -> Page:
         """Return a bounded window of matches, and whether more lie behind it."""
@@ -147,17 +159,36 @@ class QueryService:
         self, principal: Principal, request: SearchRequest, keys: Iterable[int]
     ) -> Iterator[Match]:
         level = SearchLevel(request.level.value)
+        brief = is_brief(request)
         with storage_translated():
             for some in _in_lists(keys):
+                if brief:
+                    yield from self._brief(principal, request, some)
+                    continue
                 rows = list(self._search.rows(principal.scope, level, some))
                 yield from self._projected(principal, request, rows)
+
+    def _brief(
+        self, principal: Principal, request: SearchRequest, keys: Sequence[int]
+    ) -> Iterator[Match]:
+        """Yield matches made of columns alone; where one says nothing, the stored JSON does."""
+        rows = list(self._search.brief_rows(principal.scope, keys))
+        projection = BriefProjection(request.fields)
+        if all(map(projection.suffices, rows)):
+            yield from map(projection.of, rows)
+            return
+        found = list(self._search.rows(principal.scope, SearchLevel.INSTANCE, keys))
+        yield from self._projected(principal, request, found)
 
     def _projected(
         self, principal: Principal, request: SearchRequest, rows: Sequence[Row]
     ) -> Iterator[Match]:
         named = {key.path for key in request.keys if not asks_for_all(key)}
-        projection = Projection(
-            request,
+        projection = projection_of(
+            request.level,
+            request.fields,
+            every=request.all_fields,
+            only=request.only_fields,
             with_study=request.level in (Level.SERIES, Level.INSTANCE)
             and _STUDY_UID not in named,
             with_series=request.level is Level.INSTANCE and _SERIES_UID not in named,

@@ -1,7 +1,7 @@
 """The rows that matches are made of, by their keys: one statement a level and scope."""
 
 from collections import namedtuple
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -16,16 +16,28 @@ _PAGE: Final = 200
 
 
 def rows_of(
-    connection: Connection, scope: Scope, level: SearchLevel, keys: Sequence[int]
+    connection: Connection,
+    scope: Scope,
+    level: SearchLevel,
+    keys: Sequence[int],
+    *,
+    brief: bool = False,
 ) -> Iterator[Any]:
-    """Yield the rows under ``keys``, in their order, but for what is not there."""
+    """Yield the rows under ``keys``, in their order, but for what is not there.
+
+    Parameters
+    ----------
+    brief
+        Of instances, their columns only: without what is to be decompressed and parsed.
+    """
+    what = _BRIEF if brief else level
     for first in range(0, len(keys), _PAGE):
         page = list(keys[first : first + _PAGE])
         # Lists of few lengths make few statements; a key that is there twice is found once.
         more = [page[-1]] * ((1 << (len(page) - 1).bit_length()) - len(page))
-        rows = _details(level, scope).rows(connection, {"keys": page + more})
+        rows = _details(what, scope).rows(connection, {"keys": page + more})
         found = {row[0]: row for row in rows}
-        yield from (_FOUND[level]._make(found[key]) for key in page if key in found)
+        yield from (_FOUND[what]._make(found[key]) for key in page if key in found)
 
 
 _THESE: Final[BindParameter[Any]] = bindparam("keys", expanding=True)
@@ -106,23 +118,48 @@ def _instance_rows(scope: Scope) -> Select[Any]:
     )
 
 
-_DETAILS: Final = {
+def _brief_rows(scope: Scope) -> Select[Any]:
+    return (
+        select(
+            instance.c.id,
+            study.c.study_instance_uid,
+            series.c.series_instance_uid,
+            instance.c.sop_instance_uid,
+            instance.c.sop_class_uid,
+            instance.c.transfer_syntax_uid,
+            instance.c.instance_number,
+            series.c.modality,
+        )
+        .join(series, series.c.id == instance.c.series_fk)
+        .join(study, study.c.id == instance.c.study_fk)
+        .where(
+            instance.c.id.in_(_THESE),
+            visible_study(scope),
+            visible_series(scope),
+            visible_instance(scope),
+        )
+    )
+
+
+_BRIEF: Final = "brief"
+_DETAILS: Final[dict[str, Callable[[Scope], Select[Any]]]] = {
     SearchLevel.PATIENT: _patient_rows,
     SearchLevel.STUDY: _study_rows,
     SearchLevel.SERIES: _series_rows,
     SearchLevel.INSTANCE: _instance_rows,
+    _BRIEF: _brief_rows,
 }
 
 
 @lru_cache(maxsize=256)
-def _details(level: SearchLevel, scope: Scope) -> Prepared:
-    """Select the rows of a level; built once a scope, which costs more than running it."""
-    return Prepared(_DETAILS[level](scope))
+def _details(what: str, scope: Scope) -> Prepared:
+    """Select rows; built once a scope, which costs more than running it."""
+    return Prepared(_DETAILS[what](scope))
 
 
 # A row of each level, by the names of its columns.
 _EVERYTHING: Final = Scope(None, None)
-_FOUND: Final[dict[SearchLevel, Any]] = {
+_FOUND: Final[dict[str, Any]] = {
     level: namedtuple("Found", select_(_EVERYTHING).selected_columns.keys())
     for level, select_ in _DETAILS.items()
 }

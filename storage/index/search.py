@@ -137,6 +137,14 @@ class IndexSearch:
                 found = list(rows_of(connection, scope, level, page))
             yield from found
 
+    def brief_rows(self, scope: Scope, keys: Sequence[int]) -> Iterator[Any]:
+        """Yield the columns of instances, as `rows` does their rows."""
+        for first in range(0, len(keys), _PAGE):
+            page = keys[first : first + _PAGE]
+            with self._engine.read() as connection:
+                found = list(rows_of(connection, scope, SearchLevel.INSTANCE, page, brief=True))
+            yield from found
+
 
 _statements = PreparedCache()
 

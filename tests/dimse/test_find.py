@@ -421,8 +421,8 @@ class Slow:
         self.ended = threading.Event()
         search = QueryService.search
 
-        def slow(service, principal, request, *, stop=None):
-            found = search(service, principal, request, stop=stop)
+        def slow(service, principal, request, *, stop=None, plan=None):
+            found = search(service, principal, request, stop=stop, plan=plan)
             yield from itertools.islice(found, ready)
             self.began.set()
             end = threading.Event()
