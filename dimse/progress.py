@@ -12,7 +12,10 @@ UID List
 """
 
 import io
+import struct
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
 from typing import Any, Final
 
 from pynetdicom.dimse_primitives import C_GET
@@ -39,6 +42,8 @@ _FAILED: Final = 0x1022
 _WARNING: Final = 0x1023
 _WITH_DATA_SET: Final = 0x0001
 _MOST: Final = 65535  # what a count can say (VR US)
+# Four counts, the last elements of a pending response.
+_COUNTS: Final = struct.Struct("<" + 4 * "HHIH")
 _WARNINGS: Final = (0x0001, 0x0107, 0x0116)  # PS3.7 Annex C.4, beside all that begin with B
 
 
@@ -116,6 +121,9 @@ def response(
 ) -> bytes:
     """Return the command set of a C-GET-RSP or C-MOVE-RSP (PS3.7 §9.3.3.2, §9.3.4.2)."""
     answered = _C_GET_RSP if isinstance(request, C_GET | GetRequest) else _C_MOVE_RSP
+    if status == PENDING and not remarks.comment and not remarks.offending:
+        head = _pending_head(answered, str(request.AffectedSOPClassUID), request.MessageID)
+        return head + _counts(progress)
     follows = _WITH_DATA_SET if names_failed(status, progress) else messages.NO_DATA_SET
     elements: list[tuple[int, messages.Value]] = [
         (messages.AFFECTED_SOP_CLASS_UID, str(request.AffectedSOPClassUID)),
@@ -136,6 +144,30 @@ def response(
         for element, count in zip((_COMPLETED, _FAILED, _WARNING), counts, strict=True)
     )
     return messages.encode_command(elements)
+
+
+def _counts(progress: Progress) -> bytes:
+    said = (
+        (_REMAINING, progress.remaining),
+        (_COMPLETED, progress.completed),
+        (_FAILED, len(progress.failed_uids)),
+        (_WARNING, progress.warned),
+    )
+    return _COUNTS.pack(*chain(*[(0, tag, 2, min(count, _MOST)) for tag, count in said]))
+
+
+@lru_cache(maxsize=64)
+def _pending_head(answered: int, sop_class_uid: str, message_id: int) -> bytes:
+    """Return a pending response up to its counts: the same for every instance."""
+    elements: list[tuple[int, messages.Value]] = [
+        (messages.AFFECTED_SOP_CLASS_UID, sop_class_uid),
+        (messages.COMMAND_FIELD, answered),
+        (messages.MESSAGE_ID_RESPONDED_TO, message_id),
+        (messages.DATA_SET_TYPE, messages.NO_DATA_SET),
+        (messages.STATUS, PENDING),
+        *((tag, 0) for tag in (_REMAINING, _COMPLETED, _FAILED, _WARNING)),
+    ]
+    return messages.encode_command(elements)[: -_COUNTS.size]
 
 
 def names_failed(status: int, progress: Progress) -> bool:
