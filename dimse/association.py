@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from pynetdicom import _config
 from pynetdicom.association import Association
@@ -41,6 +41,7 @@ from dimse.negotiation import QueryOptions
 from dimse.peers import Caller
 from dimse.pool import Share
 from dimse.presence import Presence
+from dimse.providers import default_handlers
 from dimse.requests import FindRequest, GetRequest, MoveRequest, QueryRequest, refusal
 from dimse.status import statuses
 from dimse.stock import Received, StockMessages
@@ -83,14 +84,17 @@ class ServedAssociation(Association):
         How many associations there are; None: as many as there may be.
     """
 
+    # By the names that pynetdicom has for them.
+    providers: ClassVar[dict[str, Any]] = {
+        "ACSE": AdmittingACSE,
+        "DULServiceProvider": StockUpperLayer,
+        "DIMSEServiceProvider": StockMessages,
+    }
+
     def __init__(self, ae: Any, archive: Archive, presence: Presence | None = None) -> None:  # noqa: ANN401 - untyped
         super().__init__(ae, "acceptor")
         self.dul: ServedUpperLayer
         self.dimse: ServedMessages
-        self._set_engine()
-        # Their timers are the upper layer's, which is another one now.
-        self.acse_timeout, self.network_timeout = ae.acse_timeout, ae.network_timeout
-        self.acse = AdmittingACSE(self)
         self.archive = archive
         self.peers = archive.peers
         self.connection: socket.socket | None = None
@@ -106,9 +110,9 @@ class ServedAssociation(Association):
         self._presence = presence
         self._slot: int | None = None
 
-    def _set_engine(self) -> None:
-        self.dul = StockUpperLayer(self)
-        self.dimse = StockMessages(self)
+    def _bind_defaults(self) -> None:
+        # Of each event there is one handler of this kind: they are replaced, never added to.
+        self._handlers = dict(default_handlers())
 
     def agree_as_before(self) -> bool:
         """Accept as the same request was accepted before; tell whether it was."""

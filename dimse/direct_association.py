@@ -1,6 +1,6 @@
 """The direct engine's association: its own thread reads, serves and writes."""
 
-from typing import Final
+from typing import Any, ClassVar, Final, cast
 
 from pynetdicom import evt
 
@@ -18,10 +18,15 @@ _AWAITS_ANSWER: Final = "Sta3"
 class DirectAssociation(ServedAssociation):
     """An association that this archive accepted; this thread reads the socket itself."""
 
-    def _set_engine(self) -> None:
-        self._layer = DirectUpperLayer(self)
-        self.dul = self._layer
-        self.dimse = DirectMessages(self)
+    providers: ClassVar[dict[str, Any]] = ServedAssociation.providers | {
+        "DULServiceProvider": DirectUpperLayer,
+        "DIMSEServiceProvider": DirectMessages,
+    }
+
+    @property
+    def _layer(self) -> DirectUpperLayer:
+        layer: Any = self.dul
+        return cast(DirectUpperLayer, layer)
 
     def agree_as_before(self) -> bool:
         """Accept as the same request was accepted before; tell whether it was."""

@@ -112,7 +112,7 @@ class DirectUpperLayer(ServedUpperLayer):
         if self._kill_thread or self.socket is None:
             return
         arrived = self._arrives(min(timeout_s, _LONGEST_WAIT_S))
-        if not self.to_provider_queue.empty():
+        if self.to_provider_queue.queue:
             pass  # another thread has woken this one up: to say something first
         elif self.artim_timer.expired:
             self.event_queue.put("Evt18")
@@ -160,7 +160,7 @@ class DirectUpperLayer(ServedUpperLayer):
             if self._process_recv_primitive():
                 # What is said here goes before what was heard: an abort before the end.
                 event = self.event_queue.queue.pop()
-            elif self.event_queue.empty():
+            elif not self.event_queue.queue:
                 return
             else:
                 event = self.event_queue.get_nowait()
@@ -192,8 +192,10 @@ class DirectUpperLayer(ServedUpperLayer):
             return True
         return connection.look(HEADER.size + length)
 
-    def _plain_request(self, kind: int, command: Command) -> QueryRequest | EchoRequest | None:
-        return request_of(kind, command)
+    def _plain_request(
+        self, _kind: int, _command: Command
+    ) -> QueryRequest | EchoRequest | None:
+        return request_of(_kind, _command)
 
     def _received(self, context_id: int, receiver: Receiver) -> None:
         association: Any = self.assoc

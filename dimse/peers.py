@@ -1,6 +1,7 @@
 """Who calls, as the archive sees it: a peer, or a stranger with what strangers may."""
 
 from dataclasses import replace
+from functools import lru_cache
 
 from archive.assembly import Archive
 from archive.auth.principal import NEEDED_RIGHTS, Principal, peer_principal
@@ -66,6 +67,7 @@ class Caller:
         )
 
 
+@lru_cache(maxsize=256)
 def _stranger(calling: str, services: tuple[Service, ...]) -> Peer:
     # Not validated: a title that no peer could have must not end the association here.
     return Peer.model_construct(ae_title=calling, services=services)

@@ -90,6 +90,8 @@ class Presence:
         for number, (process, holder) in enumerate(_SLOT.iter_unpack(self._slots)):
             if process == _FREE:
                 free = number if free is None else free
+                if not limit:
+                    break
             elif holder == title:
                 own += 1
         return None if limit and own >= limit else free

@@ -79,6 +79,8 @@ class DicomServer:
         )
         self._entity = self._application_entity()
         self._accepted = 0
+        # Of the first association, for all: to bind them costs as much as a C-ECHO.
+        self._handlers: Any = None
         self._associations: set[ServedAssociation] = set()
 
     @property
@@ -136,11 +138,15 @@ class DicomServer:
         # Negotiation only reads them: one list serves all, where pynetdicom copies it deeply.
         acceptor.supported_contexts = self._contexts
         requestor.address_info = AddressInformation.from_tuple(address)
+        if self._handlers is not None:
+            association._handlers = self._handlers  # noqa: SLF001 - nobody binds more
+            return association
         association.bind(evt.EVT_SOP_EXTENDED, on_extended)
         association.bind(evt.EVT_REQUESTED, _answer_default_window)
         association.bind(evt.EVT_ASYNC_OPS, _one_operation)
         association.bind(evt.EVT_ACCEPTED, _log_accepted)
         association.bind(evt.EVT_REJECTED, _log_rejected)
+        self._handlers = association._handlers  # noqa: SLF001
         return association
 
     def _application_entity(self) -> ApplicationEntity:

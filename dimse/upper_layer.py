@@ -184,6 +184,15 @@ class ServedUpperLayer(TolerantDecoding):
         """
         raise NotImplementedError
 
+    def peek_next_pdu(self) -> Any:  # noqa: ANN401 - its signature
+        """Return what the peer's association service said, and leave it."""
+        said = self.to_user_queue.queue
+        return said[0] if said else None
+
+    def _process_recv_primitive(self) -> bool:
+        # Asked many times a message, and hardly ever is there one.
+        return bool(self.to_provider_queue.queue) and super()._process_recv_primitive()
+
     # -- the state machine -----------------------------------------------------------------
 
     def out_of_order(self, event: str) -> None:
@@ -339,9 +348,7 @@ class ServedUpperLayer(TolerantDecoding):
             messages_of.queue_request(context_id, request)
 
     def _plain_request(
-        self,
-        kind: int,  # noqa: ARG002 - for engines that read requests themselves
-        command: Command,  # noqa: ARG002
+        self, _kind: int, _command: Command
     ) -> QueryRequest | EchoRequest | None:
         """Return a request that pynetdicom need not see; None where it shall."""
         return None
