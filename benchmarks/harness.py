@@ -188,14 +188,15 @@ def c_store(port: int, items: list[tuple[str, bytes]]) -> None:
         )
         pdus = messages.iter_pdus(context, [data_set(body)], maximum_pdu=131072)
         raw.sendall(messages.pdu(context, 3, command) + b"".join(pdus))
-        answer = messages.parse_command(_answer(raw))
+        answer = messages.parse_command(answered(raw))
         status = messages.number(answer, messages.STATUS)
         if status:
             raise RuntimeError(f"status {status:04X}")
     raw.sendall(b"\x05\0\0\0\0\x04\0\0\0\0")
 
 
-def _answer(raw: socket.socket) -> bytes:
+def answered(raw: socket.socket) -> bytes:
+    """Return the command set of the next message, which has no data set."""
     head = _exactly(raw, 12)
     (length,) = struct.unpack_from(">I", head, 6)
     return _exactly(raw, length - 2)
