@@ -7,6 +7,7 @@ holds one or more presentation data values (PS3.8 §9.3.5, Annex E).
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Self
 
 from archive.errors import InvalidRequestError
@@ -40,6 +41,8 @@ COMMAND_FRAGMENT: Final = 0x01
 LAST_FRAGMENT: Final = 0x02
 _ELEMENT: Final = struct.Struct("<HHI")
 _US: Final = struct.Struct("<HHIH")
+# The four numbers of a C-STORE-RQ.
+_OF_STORE: Final = struct.Struct("<" + 4 * "HHIH")
 _GROUP_LENGTH: Final = struct.Struct("<HHII")
 PDV_HEADER: Final = struct.Struct(">BxIIBB")
 # PDU header, length and header of one value: what a PDU holds beyond its data.
@@ -202,18 +205,25 @@ def store_request(
     originator
         AE title and message ID of the C-MOVE this is a sub-operation of.
     """
-    elements: list[tuple[int, Value]] = [
-        (AFFECTED_SOP_CLASS_UID, sop_class_uid),
-        (COMMAND_FIELD, C_STORE_RQ),
-        (MESSAGE_ID, message_id),
-        (PRIORITY, priority),
-        (DATA_SET_TYPE, _DATA_SET),
-        (AFFECTED_SOP_INSTANCE_UID, sop_instance_uid),
-    ]
+    body = (
+        _class_element(sop_class_uid)
+        + _OF_STORE.pack(
+            *(0, COMMAND_FIELD, 2, C_STORE_RQ),
+            *(0, MESSAGE_ID, 2, message_id),
+            *(0, PRIORITY, 2, priority),
+            *(0, DATA_SET_TYPE, 2, _DATA_SET),
+        )
+        + _encoded(AFFECTED_SOP_INSTANCE_UID, sop_instance_uid)
+    )
     if originator is not None:
-        elements.append((MOVE_ORIGINATOR_AE_TITLE, originator[0]))
-        elements.append((MOVE_ORIGINATOR_MESSAGE_ID, originator[1]))
-    return encode_command(elements)
+        body += _encoded(MOVE_ORIGINATOR_AE_TITLE, originator[0])
+        body += _encoded(MOVE_ORIGINATOR_MESSAGE_ID, originator[1])
+    return _GROUP_LENGTH.pack(0, 0, 4, len(body)) + body
+
+
+@lru_cache(maxsize=256)
+def _class_element(sop_class_uid: str) -> bytes:
+    return _encoded(AFFECTED_SOP_CLASS_UID, sop_class_uid)
 
 
 def pdu(context_id: int, control: int, data: bytes | bytearray | memoryview) -> bytes:
