@@ -158,6 +158,19 @@ class IndexEngine:
         return contextlib.nullcontext() if self._turns is None else self._turns.take()
 
     @contextlib.contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """Open a transaction that reads one state of the index, for as long as it takes."""
+        with self._translated(), self._engine.connect() as connection:
+            if not self.is_sqlite:  # SQLite's own read transactions see one state
+                connection.execution_options(
+                    isolation_level="REPEATABLE READ", postgresql_readonly=True
+                )
+            with connection.begin():
+                if not self.is_sqlite:
+                    connection.execute(text("SET LOCAL statement_timeout = 0"))
+                yield connection
+
+    @contextlib.contextmanager
     def _reader(self) -> Iterator[Connection]:
         with self._lent(self._idle_readers, _KEPT_READERS) as connection:
             yield connection

@@ -1,0 +1,1 @@
+"""The index as tables, for engines that query collections (docs/analytics.md)."""
