@@ -7,10 +7,10 @@ PIP   := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS  ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-bucket check format bench docs clean
+.PHONY: help serve test test-bucket test-postgresql check format bench docs clean
 
 help: ## what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
 serve: $(VENV)/.installed ## make the environment, install, start the archive
 	$(BIN)/fileroom serve $(ARGS)
@@ -20,6 +20,9 @@ test: $(VENV)/.installed-test ## install what the tests need, run all of them (A
 
 test-bucket: $(VENV)/.installed-test ## the same with objects in a bucket, if an object storage server is installed
 	$(BIN)/python -m tests.servers -- $(BIN)/python -m pytest -q -n 4 --dist loadgroup $(ARGS)
+
+test-postgresql: $(VENV)/.installed-test ## run all of them with indexes in PostgreSQL, whose programs must be installed
+	TEST_INDEX=postgresql $(BIN)/python -m pytest -q -n 4 --dist loadgroup $(ARGS)
 
 check: $(VENV)/.installed-check ## formatter, linter, types, import rules
 	$(BIN)/ruff format --check .

@@ -1,5 +1,6 @@
 """The one place that chooses: which store, which index, and what is wired to what."""
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -32,7 +33,7 @@ from archive.render.cache import BoundedCache
 from archive.render.pool import RenderPool
 from archive.render.service import RenderService
 from archive.retrieve.service import RetrieveService
-from storage.errors import StorageError
+from storage.errors import IndexUnavailableError, StorageError
 from storage.index import clock
 from storage.index.accounts import AccountRows
 from storage.index.candidates import CandidateSearch
@@ -150,7 +151,7 @@ def open_archive(config: Config, *, render_address: str | None = None) -> Archiv
         Where worker processes that decode pixels listen; without one the archive starts its
         own when the first pixel is asked for.
     """
-    engine = IndexEngine(index_url(config))
+    engine = IndexEngine(index_url(config), pool_size=config.index.pool_size)
     objects = open_objects(config)
     inserter = InstanceInserter(engine, replace=config.archive.conflict_policy == REPLACE)
     lifecycle = InstanceLifecycle(engine, describe)
@@ -189,15 +190,22 @@ def _forwarding(
     return ForwardService(jobs, deliveries, rules, queue)
 
 
-def prepare(config: Config) -> None:
+def prepare(config: Config, *, wait_s: float = 0.0) -> None:
     """Make the data directory and the index ready, and remove what a crash left behind.
 
     Runs once, before any worker: nothing may be in the middle of storing.
+
+    Parameters
+    ----------
+    wait_s
+        How long an index that does not answer is waited for: machines that start together
+        are not ready together.
     """
     config.archive.data_dir.mkdir(parents=True, exist_ok=True)
     engine = IndexEngine(index_url(config))
     try:
         with storage_translated():
+            _await(engine, wait_s)
             if current_revision(engine) != latest_revision():
                 migrate(engine)
             forwards = ForwardJobRows(engine)
@@ -216,6 +224,22 @@ def prepare(config: Config) -> None:
         _record_policy(config, objects)
     finally:
         engine.close()
+
+
+def _await(engine: IndexEngine, wait_s: float) -> None:
+    end, pause_s = time.monotonic() + wait_s, 0.5
+    while True:
+        try:
+            engine.probe()
+        except IndexUnavailableError as error:
+            if time.monotonic() + pause_s > end:
+                raise
+            reason = str(error)
+            logger.warning("index.awaited", extra={"reason": reason, "again_in_s": pause_s})
+        else:
+            return
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, 5.0)
 
 
 def _record_policy(config: Config, objects: ObjectStore) -> None:

@@ -304,6 +304,12 @@ class IndexSection(_Section):
     url: str = "sqlite"
     """ "sqlite" (a file in data_dir) or "postgresql://user@host/database"."""
 
+    pool_size: int = Field(default=8, ge=3, le=1000)
+    """Connections to PostgreSQL that a process opens at most."""
+
+    wait_s: float = Field(default=60.0, ge=0)
+    """Seconds that the start waits for a PostgreSQL server that does not answer yet."""
+
 
 class StorageSection(_Section):
     """The object store."""

@@ -21,6 +21,10 @@ class IndexUnavailableError(StorageError):
     """The index does not answer."""
 
 
+class IndexInDoubtError(IndexUnavailableError):
+    """The connection was lost while a transaction was committed: it may have been, or not."""
+
+
 class ObjectUnreadableError(StorageError):
     """The bytes are there but cannot be read."""
 

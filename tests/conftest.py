@@ -6,11 +6,9 @@ import hashlib
 import itertools
 import os
 import random
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Coroutine, Iterator
@@ -26,10 +24,18 @@ from pynetdicom.association import Association
 
 from archive.assembly import Archive, open_archive, open_objects, prepare
 from archive.auth.principal import OPERATOR
-from archive.config import ArchiveSection, Config, DimseSection, HttpSection, RenderSection
+from archive.config import (
+    ArchiveSection,
+    Config,
+    DimseSection,
+    HttpSection,
+    IndexSection,
+    RenderSection,
+)
 from archive.ingest.incoming import Incoming, Source
 from dicomweb.worker import Server, server_settings
 from storage.objects.spool import Room
+from tests import postgresql
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PYDICOM_DATA = Path(pydicom.data.__file__).resolve().parent
@@ -111,6 +117,8 @@ def make_config(data_dir: Path, **sections) -> Config:
         "dimse": DimseSection(port=0, workers=1, network_timeout_s=20),
         "render": RenderSection(workers=1),
     }
+    if postgresql.EVERYWHERE and "index" not in sections:
+        defaults["index"] = IndexSection(url=postgresql.index_url(data_dir))
     return Config(**(defaults | sections))
 
 
@@ -259,6 +267,8 @@ class Served:
             "PYTHONPATH": str(REPOSITORY),
             **environment,
         }
+        if postgresql.EVERYWHERE and "FILEROOM_INDEX__URL" not in environment:
+            self.environment["FILEROOM_INDEX__URL"] = postgresql.index_url(data_dir)
         self.process: subprocess.Popen[str] | None = None
 
     @property
@@ -364,57 +374,27 @@ def rados_gateway(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def postgres_cluster() -> Iterator[tuple[str, int]]:
+def postgres_cluster() -> postgresql.Cluster:
     """A PostgreSQL server of our own, where its programs are installed."""
-    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    if not folders:
-        pytest.skip("NOT TESTED: PostgreSQL's programs are not installed")
-    programs = folders[-1]
-    # Its server refuses to run as root: another user of this machine lends its name.
-    as_user = []
-    if os.geteuid() == 0:
-        if shutil.which("runuser") is None:
-            pytest.skip("NOT TESTED: PostgreSQL does not run as root, and runuser is missing")
-        as_user = ["runuser", "-u", "postgres", "--"]
-    place = Path(tempfile.mkdtemp(prefix="fileroom-postgres-", dir="/tmp"))
-    place.chmod(0o777)
-    data, port = place / "data", free_port()
-    quiet = {"check": True, "stdout": subprocess.DEVNULL, "cwd": "/"}
-    subprocess.run(
-        [
-            *as_user,
-            programs / "initdb",
-            "-D",
-            data,
-            "-U",
-            "postgres",
-            "-A",
-            "trust",
-            "-E",
-            "UTF8",
-        ],
-        **quiet,
-    )
-    options = f"-p {port} -k {place} -c listen_addresses=127.0.0.1 -c fsync=off"
-    control = [*as_user, programs / "pg_ctl", "-D", data, "-w"]
-    subprocess.run([*control, "-o", options, "-l", place / "log", "start"], **quiet)
-    yield f"postgresql+psycopg://postgres@127.0.0.1:{port}", port
-    subprocess.run([*control, "-m", "immediate", "stop"], **quiet)
-    shutil.rmtree(place, ignore_errors=True)
+    return postgresql.cluster()
 
 
-def new_database(cluster: tuple[str, int]) -> str:
+def new_database(cluster: postgresql.Cluster) -> str:
     """Make an empty database; return its URL."""
-    import psycopg
-
-    address, port = cluster
-    name = f"test_{os.getpid()}_{time.monotonic_ns()}"
-    with psycopg.connect(f"host=127.0.0.1 port={port} user=postgres", autocommit=True) as admin:
-        admin.execute(f'CREATE DATABASE "{name}"')
-    return f"{address}/{name}"
+    return cluster.url(cluster.new_database())
 
 
 @pytest.fixture
-def postgres_url(postgres_cluster) -> str:
-    """An empty database."""
-    return new_database(postgres_cluster)
+def postgres_url(postgres_cluster) -> Iterator[str]:
+    """An empty database, as SQLAlchemy names it."""
+    url = new_database(postgres_cluster)
+    yield url.replace("://", "+psycopg://")
+    postgres_cluster.drop(url.rpartition("/")[2])
+
+
+@pytest.fixture(autouse=True)
+def _databases_of_a_test() -> Iterator[None]:
+    """Delete the databases that a test made, but not those of fixtures that outlive it."""
+    known = postgresql.known()
+    yield
+    postgresql.forget_since(known)

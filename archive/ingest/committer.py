@@ -10,7 +10,7 @@ from collections import deque
 from typing import Final
 
 from archive.log import get_logger
-from storage.errors import StorageError
+from storage.errors import IndexInDoubtError, StorageError
 from storage.index.insertion import InstanceInserter
 from storage.index.rows import Insertion, NewInstance
 from storage.objects.base import ObjectStore
@@ -130,7 +130,10 @@ class Committer:
 
     def _fail(self, batch: list[Pending], error: Exception) -> None:
         logger.warning("commit.failed", extra={"instances": len(batch)}, exc_info=error)
-        self._remove([pending.key for pending in batch])
+        # What may have been committed keeps its bytes: were they gone, the sender's next attempt
+        # would be a duplicate of nothing. The sweep removes them if it was not.
+        if not isinstance(error, IndexInDoubtError):
+            self._remove([pending.key for pending in batch])
         for pending in batch:
             pending.error = error
 

@@ -10,24 +10,29 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from storage.errors import IndexBusyError, IndexUnavailableError
+from storage.errors import IndexBusyError, IndexInDoubtError, IndexUnavailableError
+from storage.index import postgresql
 from storage.index.turns import Turns
 
 # How long a writer waits for another process's short transaction.
 _BUSY_TIMEOUT_MS: Final = 30_000
 _STATEMENT_TIMEOUT_S: Final = 30.0
+# Of one that writes: whole collections may be taken out of sight at once.
+_WRITE_TIMEOUT_S: Final = 600.0
 # SQLite asks whether to go on after this many instructions of its machine, about 1 ms.
 _PROGRESS_STEPS: Final = 100_000
 _WRITING: Final = "fileroom_writing"
 _LOCK_POLL_S: Final = 0.0005
 _KEPT_READERS: Final = 4
-# What drivers say of a statement that was not let finish.
-_TOOK_TOO_LONG: Final = ("locked", "interrupted", "statement timeout", "user request")
+# PostgreSQL takes several writers; they wait for one another at the change counter.
+_WRITERS: Final = 2
+# What SQLite says of a statement that was not let finish.
+_TOOK_TOO_LONG: Final = ("locked", "interrupted")
 
 
 class Stop:
@@ -77,16 +82,28 @@ class IndexEngine:
     url
         ``sqlite:///path/to/index.db`` or ``postgresql+psycopg://...``.
     pool_size
-        Connections kept open.
+        Connections to PostgreSQL that are opened at most: two of them for writing.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 16) -> None:
+    def __init__(self, url: str, *, pool_size: int = 8) -> None:
         self.url = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        open_engine = self._sqlite if self.is_sqlite else self._postgresql
-        self._engine = open_engine(pool_size)
-        self._idle_readers: deque[Connection] = deque()
-        self._idle_writers: deque[Connection] = deque()
+        if self.is_sqlite:
+            self._engine = self._sqlite()
+            self._readers = _Lender(self._engine, kept=_KEPT_READERS)
+            # SQLite has one writer, and so has each process.
+            self._writers = _Lender(self._engine, kept=1, options={_WRITING: True})
+        else:
+            self._engine = postgresql.open_postgresql(self.url, pool_size=pool_size)
+            # Each statement sees what is committed when it begins, in a transaction or not.
+            each = {"isolation_level": "AUTOCOMMIT"}
+            self._readers = _Lender(
+                self._engine,
+                kept=pool_size - _WRITERS,
+                timeout_s=_STATEMENT_TIMEOUT_S,
+                options=each,
+            )
+            self._writers = _Lender(self._engine, kept=_WRITERS, timeout_s=_WRITE_TIMEOUT_S)
         has_file = self.is_sqlite and self.url.database not in (None, "", ":memory:")
         self._turns = Turns(f"{self.url.database}-turn") if has_file else None
         self._stop: Stop | None = None
@@ -103,8 +120,8 @@ class IndexEngine:
         return self._engine
 
     @contextlib.contextmanager
-    def read(self, *, timeout_s: float = _STATEMENT_TIMEOUT_S) -> Iterator[Connection]:
-        """Open a transaction that only reads; each statement may take ``timeout_s``.
+    def read(self) -> Iterator[Connection]:
+        """Open a transaction that only reads; each statement may take 30 s.
 
         Raises
         ------
@@ -114,19 +131,14 @@ class IndexEngine:
             If the database does not answer.
         """
         with (
-            self._translated(),
-            self._reader() as connection,
+            self.translated(),
+            self._readers.lent() as connection,
             self._interruptible(connection),
         ):
-            if self.is_sqlite:
-                with _deadline(connection, timeout_s):
-                    yield connection
-            else:
-                connection.execute(
-                    text("SELECT set_config('statement_timeout', :value, true)"),
-                    {"value": str(int(timeout_s * 1000))},
-                )
+            with _deadline(connection) if self.is_sqlite else contextlib.nullcontext():
                 yield connection
+            if connection.in_transaction():
+                connection.rollback()
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
@@ -136,16 +148,21 @@ class IndexEngine:
         ------
         IndexBusyError
             If another writer held the database for too long.
+        IndexInDoubtError
+            If the connection was lost while the transaction was committed.
         IndexUnavailableError
             If the database does not answer.
         """
-        with (
-            self.turn(),
-            self._translated(),
-            self._writer() as connection,
-            connection.begin(),
-        ):
-            yield connection
+        with self.turn(), self.translated(), self._writers.lent() as connection:
+            transaction = connection.begin()
+            try:
+                yield connection
+            except BaseException:
+                with contextlib.suppress(DBAPIError):  # what went wrong first is told
+                    transaction.rollback()
+                raise
+            with self._doubted(connection):
+                transaction.commit()
 
     def turn(self) -> contextlib.AbstractContextManager[None]:
         """Wait for the turn to write, which `write` does as well: to have it before.
@@ -160,7 +177,7 @@ class IndexEngine:
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[Connection]:
         """Open a transaction that reads one state of the index, for as long as it takes."""
-        with self._translated(), self._engine.connect() as connection:
+        with self.translated(), self._engine.connect() as connection:
             if not self.is_sqlite:  # SQLite's own read transactions see one state
                 connection.execution_options(
                     isolation_level="REPEATABLE READ", postgresql_readonly=True
@@ -168,55 +185,35 @@ class IndexEngine:
             with connection.begin():
                 if not self.is_sqlite:
                     connection.execute(text("SET LOCAL statement_timeout = 0"))
+                    # Whoever reads it may rest between two pages.
+                    unbounded = "SET LOCAL idle_in_transaction_session_timeout = 0"
+                    connection.execute(text(unbounded))
                 yield connection
 
     @contextlib.contextmanager
-    def _reader(self) -> Iterator[Connection]:
-        with self._lent(self._idle_readers, _KEPT_READERS) as connection:
-            yield connection
-            if connection.in_transaction():
-                connection.rollback()
-
-    @contextlib.contextmanager
-    def _writer(self) -> Iterator[Connection]:
-        # SQLite has one writer, and so has each process.
-        with self._lent(self._idle_writers, 1) as connection:
-            if not connection.get_execution_options().get(_WRITING, False):
-                connection.execution_options(**{_WRITING: True})
-            yield connection
-
-    @contextlib.contextmanager
-    def _lent(self, idle: deque[Connection], kept: int) -> Iterator[Connection]:
-        """Lend one of the ``idle`` connections, of which so many are kept.
-
-        To take one from the pool and give it back costs as much as a short transaction. A
-        server's may have been closed meanwhile, and only the pool asks: those are not kept.
-        """
+    def _doubted(self, connection: Connection) -> Iterator[None]:
         try:
-            connection = idle.popleft()
-        except IndexError:
-            connection = self._engine.connect()
-        try:
-            yield connection
-        except BaseException:
-            connection.close()
-            raise
-        if self.is_sqlite and len(idle) < kept:
-            idle.append(connection)
-        else:
-            connection.close()
+            yield
+        except DBAPIError as error:
+            if self.is_sqlite or not (connection.invalidated or error.connection_invalidated):
+                raise
+            raise IndexInDoubtError(f"the index was lost in a commit: {error.orig}") from error
+
+    def probe(self) -> None:
+        """Ask the database whether it answers; raise IndexUnavailableError if not."""
+        with self.read() as connection:
+            connection.exec_driver_sql("SELECT 1")
 
     def checkpoint(self) -> None:
         """Fold SQLite's write-ahead log into the database; nothing on PostgreSQL."""
         if self.is_sqlite:
-            with self._translated(), self._engine.connect() as connection:
+            with self.translated(), self._engine.connect() as connection:
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
 
     def close(self) -> None:
         """Close every connection."""
-        for idle in (self._idle_readers, self._idle_writers):
-            while idle:
-                idle.popleft().close()
+        self._readers.close()
+        self._writers.close()
         self._engine.dispose()
 
     def _interruptible(self, connection: Connection) -> contextlib.AbstractContextManager[None]:
@@ -226,35 +223,127 @@ class IndexEngine:
         return self._stop.interrupting(driver.interrupt if self.is_sqlite else driver.cancel)
 
     @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Translate what SQLAlchemy raises, and the driver itself (see `prepared`)."""
+    def translated(self) -> Iterator[None]:
+        """Translate what SQLAlchemy raises inside, and the driver itself (see `prepared`)."""
         driver: Any = self._engine.dialect.dbapi
         try:
             yield
         except PoolTimeoutError as error:
             raise IndexBusyError("every connection to the index is in use") from error
         except (DBAPIError, driver.Error) as error:
-            cause = error.orig if isinstance(error, DBAPIError) else error
-            said = str(cause)
-            if any(word in said for word in _TOOK_TOO_LONG):
-                raise IndexBusyError(f"the index took too long: {said}") from error
+            cause: BaseException = error
+            if isinstance(error, DBAPIError) and error.orig is not None:
+                cause = error.orig
+            if self._is_busy(cause):
+                raise IndexBusyError(f"the index took too long: {cause}") from error
             lost = isinstance(error, DBAPIError) and error.connection_invalidated
-            if isinstance(cause, driver.OperationalError) or lost:
-                raise IndexUnavailableError(f"the index does not answer: {said}") from error
+            if self._does_not_answer(cause) or lost:
+                raise IndexUnavailableError(f"the index does not answer: {cause}") from error
             raise
 
-    def _sqlite(self, pool_size: int) -> Engine:
+    def _is_busy(self, cause: BaseException) -> bool:
+        if self.is_sqlite:
+            return any(word in str(cause) for word in _TOOK_TOO_LONG)
+        return postgresql.is_busy(cause)
+
+    def _does_not_answer(self, cause: BaseException) -> bool:
+        driver: Any = self._engine.dialect.dbapi
+        if isinstance(cause, driver.OperationalError):
+            return True
+        return not self.is_sqlite and postgresql.is_read_only(cause)
+
+    def _sqlite(self) -> Engine:
         if self.url.database:
             Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
         engine = create_engine(
-            self.url, pool_size=pool_size, max_overflow=48, connect_args={"timeout": 30}
+            self.url, pool_size=16, max_overflow=48, connect_args={"timeout": 30}
         )
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
 
-    def _postgresql(self, pool_size: int) -> Engine:
-        return create_engine(self.url, pool_size=pool_size, max_overflow=16, pool_pre_ping=True)
+
+class _Lender:
+    """Lends connections of one kind and keeps those that come back.
+
+    To take one from the pool and give it back costs as much as a short transaction.
+
+    Parameters
+    ----------
+    engine
+        Whose pool they are from.
+    kept
+        How many are kept.
+    timeout_s
+        How long a statement may take, on PostgreSQL: there, no more than are kept are lent.
+    options
+        How their statements are run.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        kept: int,
+        timeout_s: float | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        self._engine = engine
+        self._options = options or {}
+        self._kept = kept
+        self._idle: deque[Connection] = deque()
+        self._timeout_s = timeout_s
+        self._free = threading.BoundedSemaphore(kept) if timeout_s else None
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[Connection]:
+        """Lend one; the caller leaves it outside of any transaction."""
+        if self._free is None:
+            with self._one() as connection:
+                yield connection
+            return
+        if not self._free.acquire(timeout=_BUSY_TIMEOUT_MS / 1000):
+            raise IndexBusyError(
+                f"all {self._kept} connections to the index are in use; "
+                "[index] pool_size allows for more"
+            )
+        try:
+            with self._one() as connection:
+                yield connection
+        finally:
+            self._free.release()
+
+    @contextlib.contextmanager
+    def _one(self) -> Iterator[Connection]:
+        connection = self._taken()
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        if len(self._idle) < self._kept:
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    def _taken(self) -> Connection:
+        with contextlib.suppress(IndexError):
+            while True:
+                connection = self._idle.pop()
+                if not self._timeout_s or not postgresql.is_lost(connection):
+                    return connection
+                connection.invalidate()
+                connection.close()
+        connection = self._engine.connect()
+        connection.execution_options(**self._options)
+        if self._timeout_s:
+            postgresql.limit(connection, self._timeout_s)
+        return connection
+
+    def close(self) -> None:
+        """Close those that are kept."""
+        while self._idle:
+            self._idle.pop().close()
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
@@ -305,9 +394,9 @@ def _begin_immediate(driver: sqlite3.Connection) -> None:
 
 
 @contextlib.contextmanager
-def _deadline(connection: Connection, timeout_s: float) -> Iterator[None]:
+def _deadline(connection: Connection) -> Iterator[None]:
     driver: Any = connection.connection.driver_connection
-    end = time.monotonic() + timeout_s
+    end = time.monotonic() + _STATEMENT_TIMEOUT_S
     driver.set_progress_handler(lambda: time.monotonic() > end, _PROGRESS_STEPS)
     try:
         yield

@@ -78,8 +78,9 @@ class ForwardJobRows:
             if connection.execute(known).first() is not None:
                 return
         with self._engine.write() as connection:
+            # Alone: several nodes may begin at once.
+            last = changes.reserve(connection, 0) - 1
             if connection.execute(known).first() is None:
-                last = changes.count(connection)
                 connection.execute(insert(counter).values(name=_CURSOR, value=last))
                 # Numbers of an index that was rebuilt since mean nothing any more.
                 connection.execute(update(forward_rule).values(since=0))

@@ -40,13 +40,8 @@ class ForwardRuleRows:
 
     def all(self) -> dict[str, ForwardRuleRow]:
         """Return each rule by name, in the order of names."""
-        columns = (forward_rule.c.name, forward_rule.c.definition, forward_rule.c.since)
-        rows = select(*columns).order_by(forward_rule.c.name)
         with self._engine.read() as connection:
-            return {
-                row.name: ForwardRuleRow(row.definition, row.since)
-                for row in connection.execute(rows)
-            }
+            return _all(connection)
 
     def put(self, name: str, definition: str, *, principal: str) -> bool:
         """Write a rule that holds from now on; return whether one of that name was replaced."""
@@ -66,12 +61,13 @@ class ForwardRuleRows:
 
     def register(self, names: Collection[str]) -> None:
         """Note which rules stand in the settings: new ones hold from now on."""
-        known = {name: row.definition for name, row in self.all().items()}
-        new = set(names) - set(known)
-        gone = {name for name, definition in known.items() if not definition} - set(names)
+        new, gone = _differing(self.all(), names)
         if not (new or gone):
             return
         with self._engine.write() as connection:
+            # Alone: several nodes may note the same at once.
+            changes.reserve(connection, 0)
+            new, gone = _differing(_all(connection), names)
             connection.execute(
                 delete(forward_rule).where(
                     forward_rule.c.name.in_(gone), forward_rule.c.definition == ""
@@ -79,6 +75,20 @@ class ForwardRuleRows:
             )
             for name in sorted(new):
                 _insert(connection, name, "", "")
+
+
+def _all(connection: Connection) -> dict[str, ForwardRuleRow]:
+    columns = (forward_rule.c.name, forward_rule.c.definition, forward_rule.c.since)
+    rows = connection.execute(select(*columns).order_by(forward_rule.c.name))
+    return {row.name: ForwardRuleRow(row.definition, row.since) for row in rows}
+
+
+def _differing(
+    known: dict[str, ForwardRuleRow], names: Collection[str]
+) -> tuple[set[str], set[str]]:
+    """Return which of ``names`` are not known, and which known ones are no more."""
+    gone = {name for name, row in known.items() if not row.definition} - set(names)
+    return set(names) - set(known), gone
 
 
 def _insert(connection: Connection, name: str, definition: str, principal: str) -> None:

@@ -6,6 +6,7 @@ from typer.testing import CliRunner
 from archive.cli import common
 from archive.cli.main import program as made
 from archive.config import load_config
+from tests import postgresql
 
 
 class Program:
@@ -26,6 +27,9 @@ def program(tmp_path, monkeypatch) -> Program:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FILEROOM_ARCHIVE__DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("FILEROOM_ARCHIVE__KEEP_FREE_BYTES", "0")
+    if postgresql.EVERYWHERE:
+        url = postgresql.index_url(tmp_path / "data")
+        monkeypatch.setenv("FILEROOM_INDEX__URL", url)
     monkeypatch.setattr(common, "configure_logging", lambda level: None)
     monkeypatch.setattr(common.console, "width", 200)
     return Program()
