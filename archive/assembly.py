@@ -190,22 +190,22 @@ def _forwarding(
     return ForwardService(jobs, deliveries, rules, queue)
 
 
-def prepare(config: Config, *, wait_s: float = 0.0) -> None:
+def prepare(config: Config, *, wait: bool = False) -> None:
     """Make the data directory and the index ready, and remove what a crash left behind.
 
     Runs once, before any worker: nothing may be in the middle of storing.
 
     Parameters
     ----------
-    wait_s
-        How long an index that does not answer is waited for: machines that start together
-        are not ready together.
+    wait
+        Whether an index that does not answer is waited for, [index] wait_s: machines that
+        start together are not ready together.
     """
     config.archive.data_dir.mkdir(parents=True, exist_ok=True)
     engine = IndexEngine(index_url(config))
     try:
         with storage_translated():
-            _await(engine, wait_s)
+            _await(engine, config.index.wait_s if wait else 0.0)
             if current_revision(engine) != latest_revision():
                 migrate(engine)
             forwards = ForwardJobRows(engine)

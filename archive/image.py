@@ -180,7 +180,7 @@ def _work(plan: Plan, config: object, name: str, supervisor: int) -> None:
 def _prepare(config: object, writer: int) -> None:
     errors = importlib.import_module("archive.errors")
     try:
-        call("archive.assembly:prepare", config, wait_s=config.index.wait_s)
+        call("archive.assembly:prepare", config, wait=True)
     except errors.ArchiveError as error:
         reason = " ".join(str(error).split())
         os.write(writer, f"{PREPARATION} {reason}\n".encode()[:4000])

@@ -130,8 +130,8 @@ class Committer:
 
     def _fail(self, batch: list[Pending], error: Exception) -> None:
         logger.warning("commit.failed", extra={"instances": len(batch)}, exc_info=error)
-        # What may have been committed keeps its bytes: were they gone, the sender's next attempt
-        # would be a duplicate of nothing. The sweep removes them if it was not.
+        # What may have been committed keeps its bytes: were they gone, the sender's next
+        # attempt would be a duplicate of nothing. The sweep removes them if it was not.
         if not isinstance(error, IndexInDoubtError):
             self._remove([pending.key for pending in batch])
         for pending in batch:
