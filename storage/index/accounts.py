@@ -47,6 +47,8 @@ class AccountRows:
 
     def find(self, name: str) -> AccountRow | None:
         """Return an account; None when there is none of that name."""
+        if "\0" in name:  # PostgreSQL takes no such text, so there is none
+            return None
         with self._engine.read() as connection:
             found = connection.execute(_SELECT.where(account.c.name == name)).first()
         return None if found is None else _row(found)

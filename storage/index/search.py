@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy import (
+    BigInteger,
     BindParameter,
     ColumnElement,
     Connection,
-    Integer,
     Select,
     bindparam,
     exists,
@@ -162,8 +162,8 @@ def _keys(connection: Connection, scope: Scope, query: IndexQuery) -> list[int]:
         shape,
         lambda: (
             _built(scope, query, Conditions(predicates, is_sqlite=is_sqlite))
-            .limit(bindparam("limit", type_=Integer))
-            .offset(bindparam("offset", type_=Integer))
+            .limit(bindparam("limit", type_=BigInteger))
+            .offset(bindparam("offset", type_=BigInteger))
         ),
     )
     every = -1 if is_sqlite else None
