@@ -6,26 +6,35 @@ from typing import Final
 
 from archive.assembly import Archive
 from archive.auth.principal import OPERATOR
-from archive.errors import ArchiveError
+from archive.errors import ArchiveError, storage_translated
 from archive.log import get_logger
+from storage.index import clock
+from storage.index.once import due_here
 
 logger = get_logger(__name__)
 _ROUND_S: Final = 60.0
-_ROUNDS_BETWEEN_PURGES: Final = 60
+_PURGE_EVERY: Final = timedelta(hours=1)
 
 
 def keep_up(archive: Archive, stopping: threading.Event) -> None:
     """Do once a minute, and once an hour, what has to be done then; a courier's step."""
-    rounds = 0
     while not stopping.wait(_ROUND_S):
-        rounds += 1
         try:
             archive.lifecycle.sweep()
             archive.engine.checkpoint()
-            if rounds % _ROUNDS_BETWEEN_PURGES == 1:
-                _purge(archive)
+            purge_in_turn(archive)
         except ArchiveError as error:
             logger.warning("background.postponed", extra={"reason": str(error)})
+
+
+def purge_in_turn(archive: Archive) -> bool:
+    """Forget what is over, if no node did in the last hour; return whether this one did."""
+    every_us = _PURGE_EVERY // timedelta(microseconds=1)
+    with storage_translated():
+        mine = due_here(archive.engine, "purge", now_us=clock.now_us(), every_us=every_us)
+    if mine:
+        _purge(archive)
+    return mine
 
 
 def _purge(archive: Archive) -> None:
