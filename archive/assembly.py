@@ -1,6 +1,7 @@
 """The one place that chooses: which store, which index, and what is wired to what."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -56,6 +57,7 @@ from storage.index.report import IndexReport
 from storage.index.search import IndexSearch
 from storage.index.selection import InstanceReader
 from storage.index.standing import StandingReader
+from storage.index.transfer import CopiedTable, count, transfer
 from storage.objects.base import ObjectStore
 from storage.objects.opening import open_store
 from storage.objects.settings import BucketSettings
@@ -103,9 +105,9 @@ class Archive:
         self.close()
 
 
-def index_url(config: Config) -> str:
-    """Return the index's URL as SQLAlchemy wants it."""
-    url = config.index.url
+def index_url(config: Config, named: str = "") -> str:
+    """Return an index's URL as SQLAlchemy wants it; the settings' own, unless one is named."""
+    url = named or config.index.url
     if url == "sqlite":
         return f"sqlite:///{config.archive.data_dir / 'index.db'}"
     scheme, separator, rest = url.partition("://")
@@ -264,6 +266,33 @@ def migration(archive: Archive, source: str, target: str, *, check: bool) -> Mig
         for store in stores:
             store.require_ready()
     return Migration(InstanceLifecycle(archive.engine), *stores, check=check)
+
+
+def migrate_index(
+    config: Config, source: str, target: str, note: Callable[[int, int], None]
+) -> list[CopiedTable]:
+    """Copy the index to another database (`storage.index.transfer`), as settings name them.
+
+    Parameters
+    ----------
+    note
+        Is told how many rows there are, and how many were written since it was told last.
+
+    Raises
+    ------
+    UnavailableError
+        If the target is not empty, or one of them cannot be used; nothing is written then.
+    """
+    old, new = (IndexEngine(index_url(config, url)) for url in (source, target))
+    try:
+        with storage_translated():
+            migrate(old)
+            migrate(new)
+            expected = count(old)
+            return transfer(old, new, lambda _table, rows: note(expected, rows))
+    finally:
+        old.close()
+        new.close()
 
 
 def rebuilder(config: Config) -> Rebuilder:

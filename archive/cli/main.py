@@ -16,6 +16,7 @@ _COMMANDS: Final = {
     "status": "archive.cli.reports:status",
     "verify": "archive.cli.reports:verify",
     "rebuild-index": "archive.cli.maintenance:rebuild_index",
+    "migrate-index": "archive.cli.moving_index:migrate_index",
     "migrate-objects": "archive.cli.moving:migrate_objects",
     "delete": "archive.cli.maintenance:delete",
     "restore": "archive.cli.maintenance:restore",
