@@ -14,7 +14,7 @@ from archive.retrieve.listing import ListedInstance, Listing
 from archive.retrieve.values import StoredInstance
 from dimse.dialing import dial, place
 from dimse.proposing import Proposal, batches
-from dimse.requestor import Requestor
+from dimse.requestor import Requestor, hung_up
 from dimse.send import BrokenMessageError, Purpose, Sender, outcome_of
 from dimse.tls import client_context
 
@@ -121,12 +121,12 @@ def connect(
         association = Requestor(archive.config, peer, connection)
     except OSError as error:
         connection.close()
-        raise PeerError(f"{place(peer)} hangs up as soon as it is called: {error}") from error
+        raise hung_up(peer, connection) from error
     try:
         association.negotiate(list(contexts), list(roles))
     except OSError as error:
         association.close()
-        raise PeerError(f"{place(peer)} hangs up when asked for an association") from error
+        raise hung_up(peer, connection) from error
     except BaseException:
         association.close()
         raise

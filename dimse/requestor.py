@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import ssl
+import time
 from typing import Any, Final
 
 from pydicom.uid import UID
@@ -93,9 +94,10 @@ class Requestor(Association):
         self.requestor.requested_contexts = fresh
         for item in items:
             self.requestor.add_negotiation_item(item)
+        asked = time.monotonic()
         self.request()
         if not self.is_established:
-            raise self._refusal()
+            raise self._refusal(time.monotonic() - asked)
 
     def is_usable(self) -> bool:
         """Tell whether the peer has neither ended the association nor asked to."""
@@ -117,7 +119,7 @@ class Requestor(Association):
         with contextlib.suppress(OSError):
             self.connection.close()
 
-    def _refusal(self) -> PeerError:
+    def _refusal(self, waited_s: float) -> PeerError:
         answer = self.acceptor.primitive
         if self.is_rejected and isinstance(answer, A_ASSOCIATE):
             return PeerError(
@@ -131,21 +133,13 @@ class Requestor(Association):
                 f"(for {', '.join(sorted(proposed))})",
                 unaccepted=True,
             )
-        if self._sent_abort:
+        # pynetdicom says the same of a peer that is silent and of one that has hung up already.
+        if self._sent_abort and waited_s >= self.acse_timeout:
             return PeerError(
                 f"{place(self.peer)} does not answer the association request within "
                 f"{self.acse_timeout:g} s; does it speak DICOM on this port?"
             )
-        if isinstance(self.connection, ssl.SSLSocket):
-            # With TLS 1.3 it refuses our certificate only after the handshake, as we see it.
-            return PeerError(
-                f"{place(self.peer)} aborts or closes when asked for an association over TLS; "
-                "does it take our certificate (tls_certificate), and speak DICOM on this port?"
-            )
-        return PeerError(
-            f"{place(self.peer)} aborts or closes when asked for an association; "
-            "does it speak DICOM on this port, and without TLS?"
-        )
+        return hung_up(self.peer, self.connection)
 
     def _reason(self, answer: A_ASSOCIATE) -> str:
         known = _REASONS.get((answer.result_source or 0, answer.diagnostic or 0), "")
@@ -155,6 +149,20 @@ class Requestor(Association):
             f"result {answer.result}, source {answer.result_source}, reason {answer.diagnostic}"
         )
         return f"{lasting}: {said or 'a reason of its own'} ({codes})"
+
+
+def hung_up(peer: Peer, connection: socket.socket) -> PeerError:
+    """Return what to say of a peer that ends the connection instead of answering."""
+    if isinstance(connection, ssl.SSLSocket):
+        # With TLS 1.3 it refuses our certificate only after the handshake, as we see it.
+        return PeerError(
+            f"{place(peer)} aborts or closes when asked for an association over TLS; "
+            "does it take our certificate (tls_certificate), and speak DICOM on this port?"
+        )
+    return PeerError(
+        f"{place(peer)} aborts or closes when asked for an association; "
+        "does it speak DICOM on this port, and without TLS?"
+    )
 
 
 class _Connected(Connection):

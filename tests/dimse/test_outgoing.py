@@ -1,15 +1,20 @@
 """Associations the archive asks for: what can go wrong with a peer, in words."""
 
 import contextlib
+import select
 import socket
+import struct
 import threading
+import time
 
 import pytest
 from pynetdicom import AE, evt
+from pynetdicom.acse import ACSE
 from pynetdicom.presentation import build_context
 
 from archive.config import DimseSection, Peer
 from archive.errors import PeerError
+from dimse.dialing import dial
 from dimse.outgoing import connect
 from tests.conftest import free_port, make_config, running_archive, wait_until
 
@@ -159,6 +164,30 @@ def test_a_peer_that_never_answers_is_given_up(asking):
 
 def test_a_peer_that_hangs_up_is_told_as_that(asking):
     with raw_server(lambda connection, ended: connection.recv(4096)) as peer:
+        assert "aborts or closes when asked for an association" in refusal(asking, peer)
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_peer_that_hangs_up_before_it_is_asked_is_told_as_that(asking, monkeypatch, reset):
+    def hang_up(connection, ended):
+        if reset:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def dialled_too_late(*args, **keywords):
+        connection = dial(*args, **keywords)
+        waiting = select.poll()
+        waiting.register(connection, select.POLLRDHUP)
+        assert waiting.poll(5000)
+        return connection
+
+    def ask_too_late(acse):
+        time.sleep(0.1)  # the thread of the stock engine sees the end before it is asked
+        send_request(acse)
+
+    send_request = ACSE.send_request
+    monkeypatch.setattr("dimse.outgoing.dial", dialled_too_late)
+    monkeypatch.setattr(ACSE, "send_request", ask_too_late)
+    with raw_server(hang_up) as peer:
         assert "aborts or closes when asked for an association" in refusal(asking, peer)
 
 
