@@ -1,4 +1,4 @@
-"""nginx before two nodes on one PostgreSQL, as deploy/nginx has it: what goes through, and on."""
+"""nginx before two nodes on one PostgreSQL, from deploy/nginx: what passes, and goes on."""
 
 import re
 import threading
