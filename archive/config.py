@@ -43,8 +43,16 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
+Role = Literal["all", "http", "dicom", "background"]
+WEB_ROLES: Final[tuple[Role, ...]] = ("all", "http")
+DICOM_ROLES: Final[tuple[Role, ...]] = ("all", "dicom")
+
+
 class ArchiveSection(_Section):
     """The archive itself."""
+
+    role: Role = "all"
+    """What this node does: serve DICOMweb, serve DICOM, work by itself, or all of it."""
 
     data_dir: Path = Path("data")
     """Folder that holds objects and index; relative to the configuration file."""

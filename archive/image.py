@@ -14,7 +14,7 @@ import pickle
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -29,7 +29,7 @@ _SHARED: Final = ("archive.assembly",)
 # What is loaded for which kinds of workers.
 _ROOMS: Final[Sequence[tuple[Sequence[str], Sequence[str]]]] = (
     (("dimse.server", "dimse.courier"), ("dicom", "courier")),
-    (("dicomweb.worker",), ("http",)),
+    (("dicomweb.worker",), ("http", "health")),
 )
 # pydicom loads them to see whether they are there. They are a third of all memory, and only
 # render workers, which do without this image, need them.
@@ -57,10 +57,17 @@ class Plan:
         What is written to standard output once every worker is up.
     workers
         How many of each kind.
+    waits
+        Kinds that are started when somebody calls at their socket.
+    keeper
+        The worker that keeps the node in order.
     sockets
-        Descriptors of those that listen: http, dicom, render, and tls where there is one.
+        Descriptors of those that listen: http, render, and dicom, tls, courier where there is
+        one.
     render_address
         Where render workers are asked.
+    courier_address
+        Where the courier is called, should it wait for that.
     render
         What they are started with.
     config
@@ -72,8 +79,11 @@ class Plan:
     log_level: str
     announcement: str
     workers: Mapping[str, int]
+    waits: Collection[str]
+    keeper: str
     sockets: Mapping[str, int]
     render_address: str
+    courier_address: str
     render: Mapping[str, Any]
     config: bytes
 
@@ -166,15 +176,20 @@ def _room(
 def _work(plan: Plan, config: object, name: str, supervisor: int) -> None:
     become_child_of(supervisor)
     sockets = {key: socket.socket(fileno=number) for key, number in plan.sockets.items()}
-    render: dict[str, object] = {"render_address": plan.render_address}
+    common: dict[str, object] = {"render_address": plan.render_address}
+    if name == plan.keeper:
+        house = importlib.import_module("archive.background").House
+        common["house"] = house(plan.courier_address)
     match kind_of(name):
         case "dicom":
             tls = sockets.get("tls")
-            call("dimse.server:run", sockets["dicom"], config, tls_listening=tls, **render)
-        case "http":
-            call("dicomweb.worker:run", sockets["http"], config, **render)
+            call("dimse.server:run", sockets["dicom"], config, tls_listening=tls, **common)
+        case "courier":
+            call("dimse.courier:run", config, **common)
+        case "health":
+            call("dicomweb.worker:run", sockets["http"], config, only_health=True, **common)
         case _:
-            call("dimse.courier:run", config, **render)
+            call("dicomweb.worker:run", sockets["http"], config, **common)
 
 
 def _prepare(config: object, writer: int) -> None:

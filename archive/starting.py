@@ -9,12 +9,12 @@ import pickle
 import socket
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
-from archive.config import Config
+from archive.config import DICOM_ROLES, Config, Role
 from archive.image import Plan
 from archive.processes import RunningError, hold
 from archive.readiness import RUN_FOLDER
@@ -26,6 +26,20 @@ _BACKLOG: Final = 1024
 _RENDER_IDLE_S: Final = 300.0
 # Where prometheus-client keeps the numbers that the processes of one archive share.
 _METRICS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+# What runs by role; the first worker of the first kind keeps the node in order.
+_KINDS: Final[Mapping[Role, Sequence[str]]] = {
+    "all": ("dicom", "http", "render", "courier"),
+    "http": ("http", "render"),
+    "dicom": ("dicom", "health", "render"),
+    "background": ("courier", "health", "render"),
+}
+# What is started only when it is called.
+_WAITS: Final[Mapping[Role, Sequence[str]]] = {
+    "all": ("render", "courier"),
+    "http": ("render",),
+    "dicom": ("render",),
+    "background": ("render",),
+}
 _SUPERVISOR: Final = (
     "import sys; sys.path[:] = {path!r}; from archive.supervisor import main; main()"
 )
@@ -40,7 +54,7 @@ class Endpoints:
     """Where a running archive listens."""
 
     http: tuple[str, int]
-    dicom: tuple[str, int]
+    dicom: tuple[str, int] | None = None
     dicom_tls: tuple[str, int] | None = None
 
 
@@ -69,33 +83,39 @@ def start(config: Config, announcement: Callable[[Endpoints], str]) -> NoReturn:
             "or set [archive] data_dir to another folder"
         ) from error
     sockets = _listen(config)
-    sockets["render"] = bind_socket(run_dir / "render.sock")
+    for kind in _WAITS[config.archive.role]:
+        sockets[kind] = bind_socket(run_dir / f"{kind}.sock")
     _share_metrics(run_dir / "metrics")
-    tls = sockets["tls"].getsockname()[:2] if "tls" in sockets else None
-    endpoints = Endpoints(
-        sockets["http"].getsockname()[:2], sockets["dicom"].getsockname()[:2], tls
-    )
-    plan = _plan(config, sockets, str(run_dir / "render.sock"), announcement(endpoints))
+    addresses = {key: one.getsockname()[:2] for key, one in sockets.items()}
+    endpoints = Endpoints(addresses["http"], addresses.get("dicom"), addresses.get("tls"))
+    plan = _plan(config, sockets, run_dir, announcement(endpoints))
     _become_supervisor(plan, [held.fileno(), *(one.fileno() for one in sockets.values())])
 
 
 def _plan(
-    config: Config, sockets: dict[str, socket.socket], render_address: str, announcement: str
+    config: Config, sockets: dict[str, socket.socket], run_dir: Path, announcement: str
 ) -> Plan:
     cores = min(os.cpu_count() or 2, 4)
+    role = config.archive.role
+    counts = {
+        "dicom": config.dimse.workers or cores,
+        "http": config.http.workers or cores,
+        "render": config.render.workers or max(cores // 2, 1),
+        "courier": 1,
+        "health": 1,
+    }
+    waits = _WAITS[role]
     return Plan(
         data_dir=str(config.archive.data_dir),
         drain_timeout_s=config.archive.drain_timeout_s,
         log_level=config.logging.level,
         announcement=announcement,
-        workers={
-            "dicom": config.dimse.workers or cores,
-            "http": config.http.workers or cores,
-            "render": config.render.workers or max(cores // 2, 1),
-            "courier": 1,
-        },
+        workers={kind: counts[kind] for kind in _KINDS[role]},
+        waits=waits,
+        keeper=f"{_KINDS[role][0]}-1",
         sockets={name: one.fileno() for name, one in sockets.items()},
-        render_address=render_address,
+        render_address=str(run_dir / "render.sock"),
+        courier_address=str(run_dir / "courier.sock") if "courier" in waits else "",
         render={
             "timeout_s": config.render.timeout_s,
             "memory_limit_bytes": config.render.memory_limit_bytes,
@@ -122,10 +142,10 @@ def _become_supervisor(plan: Plan, kept: list[int]) -> NoReturn:
 
 
 def _listen(config: Config) -> dict[str, socket.socket]:
-    found = {
-        "http": _bind("http", config.http.host, config.http.port),
-        "dicom": _bind("dimse", config.dimse.host, config.dimse.port),
-    }
+    found = {"http": _bind("http", config.http.host, config.http.port)}
+    if config.archive.role not in DICOM_ROLES:
+        return found
+    found["dicom"] = _bind("dimse", config.dimse.host, config.dimse.port)
     if config.dimse.tls_port:
         found["tls"] = _bind("dimse", config.dimse.host, config.dimse.tls_port, "tls_port")
     return found

@@ -79,7 +79,7 @@ class Supervisor:
         self._plan = plan
         self._data_dir = Path(plan.data_dir)
         self._workers = [
-            _Worker(f"{kind}-{number}", waits=kind == _RENDER)
+            _Worker(f"{kind}-{number}", waits=kind in plan.waits)
             for kind, count in plan.workers.items()
             for number in range(1, count + 1)
         ]
@@ -248,8 +248,8 @@ class Supervisor:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._reader, selectors.EVENT_READ)
-        if self._plan.workers.get(_RENDER):
-            self._selector.register(self._plan.sockets[_RENDER], selectors.EVENT_READ)
+        for kind in self._plan.waits:
+            self._selector.register(self._plan.sockets[kind], selectors.EVENT_READ, kind)
 
     def _stop(self, _number: int, _frame: object) -> None:
         if self._stopping:  # asked twice: at once
@@ -264,13 +264,14 @@ class Supervisor:
             elif self._image is not None and key.fd == self._image.reader:
                 self._listen(self._image)
             else:
-                self._called(key.fd)
+                self._called(key.fd, key.data)
 
-    def _called(self, descriptor: int) -> None:
-        """Have render workers from now on: somebody calls."""
+    def _called(self, descriptor: int, kind: str) -> None:
+        """Have workers of this kind from now on: somebody calls."""
         self._selector.unregister(descriptor)
         for worker in self._workers:
-            worker.waits = False
+            if kind_of(worker.name) == kind:
+                worker.waits = False
 
     def _signal_all(self, number: signal.Signals) -> None:
         for worker in self._workers:

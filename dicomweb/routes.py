@@ -107,8 +107,10 @@ _API: Final = [
 # §9 URI
 _BY_URI: Final = [_described(URI_PATH, get=Operation(retrieve_by_uri, "uri"))]
 
-_OPERATED: Final = [
-    _described("/", get=Operation(index_page, "page")),
+_PAGES: Final = [_described("/", get=Operation(index_page, "page"))]
+
+# What every node answers, whatever its role.
+HEALTH_ROUTES: Final = [
     Resource("/health/live", get=Operation(live, "health")),
     Resource("/health/ready", get=Operation(ready, "health")),
     Resource("/metrics", get=Operation(metrics, "metrics")),
@@ -119,4 +121,4 @@ _VIEWER: Final = [
     Resource(VIEWER_PATH + "/{path:path}", get=Operation(viewer_file, "viewer")),
 ]
 
-ROUTES: Final = [*_SEARCHED, *_RETRIEVED, *_BY_URI, *_API, *_OPERATED, *_VIEWER]
+ROUTES: Final = [*_SEARCHED, *_RETRIEVED, *_BY_URI, *_API, *_PAGES, *HEALTH_ROUTES, *_VIEWER]

@@ -5,7 +5,7 @@ import contextlib
 import resource
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Final
 
@@ -14,11 +14,14 @@ import uvicorn
 from starlette.applications import Starlette
 
 from archive.assembly import Archive, open_archive
+from archive.background import House, keeping
 from archive.config import Config
 from archive.log import configure_logging
 from dicomweb.app import create_app
 from dicomweb.lanes import THREADS
 from dicomweb.protocol import BoundedProtocol
+from dicomweb.resources import Resource
+from dicomweb.routes import HEALTH_ROUTES, ROUTES
 
 _KEEP_ALIVE_S: Final = 75
 # Connections that wait cost a file descriptor each; the rest is for objects and the index.
@@ -73,20 +76,36 @@ class _Worker(Server):
         yield
 
 
-def run(listening: socket.socket, config: Config, *, render_address: str | None) -> None:
-    """Be one HTTP worker until SIGTERM; what the supervisor starts."""
+def run(
+    listening: socket.socket,
+    config: Config,
+    *,
+    render_address: str | None,
+    house: House | None = None,
+    only_health: bool = False,
+) -> None:
+    """Be one HTTP worker until SIGTERM; what the supervisor starts.
+
+    Parameters
+    ----------
+    only_health
+        Whether to answer nothing but whether the node lives, is ready, and how much it does.
+    """
     configure_logging(config.logging.level)
     most_files = _raise_limit()
-    with open_archive(config, render_address=render_address) as archive:
-        settings = server_settings(archive)
+    with (
+        open_archive(config, render_address=render_address) as archive,
+        keeping(archive, house),
+    ):
+        settings = server_settings(archive, HEALTH_ROUTES if only_health else ROUTES)
         settings.limit_concurrency = max(most_files - _OWN_FILES, most_files // 2)
         _Worker(settings).run(sockets=[listening])
 
 
-def server_settings(archive: Archive) -> uvicorn.Config:
+def server_settings(archive: Archive, routes: Sequence[Resource] = ROUTES) -> uvicorn.Config:
     """Return how ``archive`` is served over HTTP/1.1."""
     return uvicorn.Config(
-        create_app(archive),
+        create_app(archive, routes),
         http=BoundedProtocol,
         loop="uvloop",
         lifespan="off",

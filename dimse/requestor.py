@@ -134,7 +134,7 @@ class Requestor(Association):
                 unaccepted=True,
             )
         # pynetdicom says the same of a peer that is silent and of one that has hung up already.
-        if self._sent_abort and waited_s >= self.acse_timeout:
+        if self._sent_abort and waited_s >= (self.acse_timeout or 0):
             return PeerError(
                 f"{place(self.peer)} does not answer the association request within "
                 f"{self.acse_timeout:g} s; does it speak DICOM on this port?"

@@ -19,6 +19,7 @@ from pynetdicom.pdu_primitives import AsynchronousOperationsWindowNegotiation
 from pynetdicom.transport import AddressInformation
 
 from archive.assembly import Archive, open_archive
+from archive.background import House, keeping
 from archive.config import Config
 from archive.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from archive.log import configure_logging, get_logger
@@ -223,11 +224,15 @@ def run(
     *,
     render_address: str | None,
     tls_listening: socket.socket | None = None,
+    house: House | None = None,
 ) -> None:
     """Be one DICOM worker until SIGTERM; what the supervisor starts."""
     configure_logging(config.logging.level)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    with open_archive(config, render_address=render_address) as archive:
+    with (
+        open_archive(config, render_address=render_address) as archive,
+        keeping(archive, house),
+    ):
         server = DicomServer(archive, listening, tls_listening)
 
         def stop(_number: int, _frame: FrameType | None) -> None:

@@ -253,6 +253,7 @@ class Served:
 
     def __init__(self, data_dir: Path, **environment: str) -> None:
         self.data_dir = data_dir
+        self.options: tuple[str, ...] = ()
         self.http_port, self.dicom_port = free_port(), free_port()
         self.environment = os.environ | {
             "FILEROOM_ARCHIVE__DATA_DIR": str(data_dir),
@@ -279,7 +280,7 @@ class Served:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self.log = (self.data_dir / "serve.log").open("a")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "archive", "serve"],
+            [sys.executable, "-m", "archive", "serve", *self.options],
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=self.log,
@@ -294,8 +295,6 @@ class Served:
             log = (self.data_dir / "serve.log").read_text()[-3000:]
             pytest.fail(f"serve ended with {self.process.returncode}: {log}")
         try:
-            with socket.create_connection(("127.0.0.1", self.dicom_port), timeout=1):
-                pass
             return httpx.get(f"{self.url}/health/ready", timeout=5).status_code == 200
         except (OSError, httpx.HTTPError):
             return False

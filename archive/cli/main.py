@@ -1,8 +1,9 @@
 """The program: ``fileroom``, the same as ``python -m archive``."""
 
 import importlib
+import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import typer
@@ -58,10 +59,17 @@ def program(arguments: Sequence[str] = ()) -> typer.Typer:
         module, _, attribute = _COMMANDS[name].partition(":")
         found = getattr(importlib.import_module(module), attribute)
         if isinstance(found, typer.Typer):
+            for one in found.registered_commands:
+                one.help = _help(one.callback)
             app.add_typer(found)
         else:
-            app.command(name=name)(found)
+            app.command(name=name, help=_help(found))(found)
     return app
+
+
+def _help(command: Callable[..., object] | None) -> str:
+    # Docstrings are raw; to click a paragraph is left as it is behind a backspace.
+    return inspect.cleandoc((command and command.__doc__) or "").replace("\\b", "\b")
 
 
 def _nothing() -> None:

@@ -7,12 +7,18 @@ import typer
 
 from archive.auth.certificates import check_tls
 from archive.cli.common import MISUSED, ConfigOption, console, fail, read_config
-from archive.config import Config, ConfigError
+from archive.config import WEB_ROLES, Config, ConfigError, Role
 from archive.starting import Endpoints, StartError, start
 
 
 def serve(
     config: ConfigOption = None,
+    role: Annotated[
+        Role | None,
+        typer.Option(
+            help="What this node does, of several over one index; else [archive] role."
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Log only.")] = False,
 ) -> None:
     r"""Run the archive until Ctrl-C or SIGTERM.
@@ -25,10 +31,14 @@ def serve(
       fileroom serve
       fileroom serve --config /etc/fileroom.toml
       FILEROOM_HTTP__PORT=9000 fileroom serve 2> fileroom.log
+      fileroom serve --role dicom
 
     Exit status: 0 stopped in order, 1 could not start or had to be forced, 2 settings wrong.
     """
     settings = read_config(config)
+    if role is not None:
+        of_role = settings.archive.model_copy(update={"role": role})
+        settings = settings.model_copy(update={"archive": of_role})
     try:
         check_tls(settings.dimse)
         if settings.auth.jwt_key_file:
@@ -46,34 +56,36 @@ def serve(
 
 
 def _announcement(config: Config, endpoints: Endpoints) -> str:
-    host, port = endpoints.http
-    dicom_host, dicom_port = endpoints.dicom
-    web = f"http://{host}:{port}"
-    secure = ""
+    role = config.archive.role
+    web = "http://{}:{}".format(*endpoints.http)
+    name = config.dimse.ae_title
+    lines = [f"  Data           {config.archive.data_dir}"]
     if endpoints.dicom_tls is not None:
-        secure = "\n  DICOM, TLS     {} at {}:{}".format(
-            config.dimse.ae_title, *endpoints.dicom_tls
-        )
+        lines.insert(0, "  DICOM, TLS     {} at {}:{}".format(name, *endpoints.dicom_tls))
+    if endpoints.dicom is not None:
+        lines.insert(0, "  DICOM          {} at {}:{}".format(name, *endpoints.dicom))
+    if role in WEB_ROLES:
+        lines.insert(0, f"  In a browser   {web}/\n  DICOMweb       {web}/dicom-web")
+    else:
+        lines.insert(0, f"  Health         {web}/health/ready")
+    title = "Fileroom is ready." if role == "all" else f"Fileroom is ready, as a {role} node."
+    tour = _tour(config, web, endpoints) if role == "all" else ""
     with console.capture() as captured:
         console.print(
-            f"""
-[bold]Fileroom is ready.[/bold]
+            f"\n[bold]{title}[/bold]\n\n" + "\n".join(lines) + f"\n{tour}\nCtrl-C stops it.\n",
+            soft_wrap=True,
+        )
+    return captured.get()
 
-  In a browser   {web}/
-  DICOMweb       {web}/dicom-web
-  DICOM          {config.dimse.ae_title} at {dicom_host}:{dicom_port}{secure}
-  Data           {config.archive.data_dir}
 
+def _tour(config: Config, web: str, endpoints: Endpoints) -> str:
+    host, port = endpoints.dicom or ("", 0)
+    return f"""
 Try next, in another terminal:
 
   .venv/bin/fileroom demo
   curl '{web}/dicom-web/studies?limit=5'
   curl -H 'Content-Type: application/dicom' \\
        --data-binary @FILE.dcm {web}/dicom-web/studies
-  storescu -aec {config.dimse.ae_title} {dicom_host} {dicom_port} FILE.dcm
-
-Ctrl-C stops it.
-""",
-            soft_wrap=True,
-        )
-    return captured.get()
+  storescu -aec {config.dimse.ae_title} {host} {port} FILE.dcm
+"""

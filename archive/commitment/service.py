@@ -126,6 +126,12 @@ class CommitmentService:
         )
         return None if row is None else commitment_of(row, owner)
 
+    def is_due(self, principal: Principal) -> bool:
+        """Tell whether `claim_due` would find something; cheap."""
+        _require_admin(principal)
+        with storage_translated():
+            return self._table.is_due()
+
     def claim_due(
         self, principal: Principal, *, owner: str, limit: int, without: Iterable[str] = ()
     ) -> list[Commitment]:

@@ -105,6 +105,7 @@ class ForwardQueue:
         self._query = query
         self.retrying = retrying
         self._advanced_us = 0
+        self._was_looked_at = False
 
     @staticmethod
     def now_us() -> int:
@@ -148,6 +149,20 @@ class ForwardQueue:
             with storage_translated():
                 self._jobs.follow(cursor, pulse.last_change, (), now_us)
             self._advanced_us = now_us
+
+    def is_wanted(self) -> bool:
+        """Tell whether somebody has to look after the queue; cheap.
+
+        Where nobody has, the cursor is moved along all the same.
+        """
+        pulse = self.pulse()
+        if pulse.next_due is not None or self._rules.all():
+            return True
+        self.follow(pulse)
+        if self._was_looked_at:
+            return False
+        self._was_looked_at = True
+        return any(self.open_jobs().values())  # given up: counted by who carries out
 
     # -- carrying out ----------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import Connection, Row, and_, delete, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from storage.index import clock
@@ -142,6 +142,12 @@ class CommitmentTable:
                     return _one(connection, key) if key else None
         return None
 
+    def is_due(self) -> bool:
+        """Tell whether a request is due and free."""
+        with self._engine.read() as connection:
+            found = connection.execute(select(commitment.c.id).where(_is_free()).limit(1))
+            return found.first() is not None
+
     def claim_due(
         self, lease: Lease, limit: int, *, without: Iterable[str] = ()
     ) -> list[CommitmentRow]:
@@ -152,13 +158,7 @@ class CommitmentTable:
         without
             AE titles whose requests are left.
         """
-        now = clock.now_us()
-        free = and_(
-            commitment.c.state.in_(OPEN),
-            commitment.c.due_at <= now,
-            commitment.c.lease_until <= now,
-            commitment.c.ae_title.not_in(sorted(without)),
-        )
+        free = and_(_is_free(), commitment.c.ae_title.not_in(sorted(without)))
         due = (
             select(commitment.c.id)
             .where(free)
@@ -360,6 +360,15 @@ def _anew(now_us: int) -> dict[str, Any]:
         "lease_owner": "",
         "lease_until": 0,
     }
+
+
+def _is_free() -> ColumnElement[bool]:
+    now = clock.now_us()
+    return and_(
+        commitment.c.state.in_(OPEN),
+        commitment.c.due_at <= now,
+        commitment.c.lease_until <= now,
+    )
 
 
 def _one(connection: Connection, key: int) -> CommitmentRow:

@@ -1,57 +1,33 @@
-"""The courier: steps run again and again, whatever one of them does."""
+"""The courier: there when something is to be done, and not before."""
 
-import contextlib
 import json
-import logging
-import threading
+import subprocess
 
-from dimse.courier import Courier
+from tests.builders import dataset, part10
 from tests.conftest import wait_until
+from tests.dimse.sink import Sink
 
 
-@contextlib.contextmanager
-def serving(archive, steps):
-    courier = Courier(archive, steps, pause_s=0.01)
-    thread = threading.Thread(target=courier.serve)
-    thread.start()
-    try:
-        yield courier
-    finally:
-        courier.stop()
-        thread.join(10)
-        assert not thread.is_alive()
+def processes(server) -> int:
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(server.process.pid)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return len(listed.stdout.split())
 
 
-def test_a_step_that_fails_is_tried_again_and_hinders_no_other(archive, caplog):
-    failed, fine = [], []
-
-    def failing(_archive, _stopping):
-        failed.append(1)
-        if len(failed) < 3:
-            raise RuntimeError("the peer is on fire")
-
-    with serving(archive, {"failing": failing, "fine": lambda *_: fine.append(1)}):
-        wait_until(lambda: len(failed) > 3 and len(fine) > 3, what="both steps")
-    told = [record for record in caplog.records if record.message == "courier.failed"]
-    assert len(told) == 2
-    assert {record.step for record in told} == {"failing"}
-    assert all(record.levelno == logging.ERROR for record in told)
-
-
-def test_a_step_that_waits_for_its_peer_holds_up_no_other_and_is_told_to_stop(archive):
-    waiting, fine = threading.Event(), []
-
-    def long(_archive, stopping):
-        waiting.set()
-        assert stopping.wait(60)
-
-    with serving(archive, {"long": long, "fine": lambda *_: fine.append(1)}):
-        assert waiting.wait(10)
-        count = len(fine)
-        wait_until(lambda: len(fine) > count + 3, what="the other step")
-
-
-def test_a_served_archive_has_a_courier_that_ends_when_told(served):
+def test_a_courier_comes_when_a_rule_asks_for_one_and_ends_when_told(served, tmp_path):
     ready = json.loads((served.data_dir / "run" / "ready.json").read_text())
-    assert ready["courier-1"] is True
+    assert ready["courier-1"] is True  # it would come
+    before = processes(served)
+    (tmp_path / "1.dcm").write_bytes(part10(dataset("1.1", "1.1.1", "1.1.1.1")))
+    with Sink() as sink:
+        served.command("peer", "add", "SINK", "127.0.0.1", str(sink.port))
+        assert processes(served) == before
+        served.command("forward", "add", "all", "--to", "SINK", "--settle", "0")
+        served.command("import", str(tmp_path / "1.dcm"))
+        wait_until(lambda: list(sink.got) == ["1.1.1.1"], 60, "the study at the other end")
+    assert processes(served) == before + 1
     assert served.stop() == 0  # a worker that ends late makes it 1

@@ -40,7 +40,7 @@ def workers_of(server: Served) -> list[int]:
 
 def test_a_killed_worker_comes_back_and_the_archive_goes_on(served):
     before = workers_of(served)
-    assert len(before) == 5  # two DICOM, two HTTP, one courier; rendering when first asked for
+    assert len(before) == 4  # two DICOM, two HTTP; the others when first asked for
     os.kill(before[0], signal.SIGKILL)
     os.kill(before[3], signal.SIGKILL)
     wait_until(lambda: len(set(workers_of(served)) - set(before)) == 2, what="new workers")
