@@ -58,7 +58,7 @@ class Conditions:
     """
 
     def __init__(self, predicates: Sequence[Predicate], *, is_sqlite: bool) -> None:
-        self._is_sqlite = is_sqlite
+        self.is_sqlite = is_sqlite
         self._named: list[_Named] = [
             (name_of(position), predicate) for position, predicate in enumerate(predicates)
         ]
@@ -91,7 +91,7 @@ class Conditions:
             for named in self._named
             if isinstance(named[1], OneOf) and named[1].column == "series.modality"
         ]
-        return _only(*found[0], of_studies) if len(found) == 1 and self._is_sqlite else None
+        return _only(*found[0], of_studies) if len(found) == 1 and self.is_sqlite else None
 
     def dates_of_modality(self) -> list[ColumnElement[bool]]:
         """Return the study's date ranges as conditions on the table of modalities."""
@@ -132,7 +132,7 @@ class Conditions:
                 return false()
 
     def _one_of(self, name: str, predicate: OneOf) -> ColumnElement[bool]:
-        if self._is_sqlite and predicate.column == "series.modality":
+        if self.is_sqlite and predicate.column == "series.modality":
             # Its index lists a tenth of all series, in an order that nobody asked for.
             return series.c.modality.concat("").in_(bindparam(name, expanding=True))
         return _one_of(name, predicate)
@@ -143,14 +143,14 @@ class Conditions:
         self, found: ColumnElement[Any], pattern: str, name: str
     ) -> ColumnElement[bool]:
         """Return that a column matches the pattern that is bound under a name."""
-        if not self._is_sqlite:
+        if not self.is_sqlite:
             return found.like(bindparam(name), escape="\\")
         condition = _glob(found, name)
         return and_(_begins(found, name), condition) if prefix_of(pattern) else condition
 
     def _like(self, name: str, predicate: Like) -> ColumnElement[bool]:
         found = _column(predicate.column)
-        if self._is_sqlite and found.table is study:
+        if self.is_sqlite and found.table is study:
             # In the order of answers: the plus keeps SQLite from an index that has another.
             return _glob(found.concat(""), name)
         return self.matches_pattern(found, predicate.pattern, name)

@@ -250,7 +250,9 @@ class IndexEngine:
         driver: Any = self._engine.dialect.dbapi
         if isinstance(cause, driver.OperationalError):
             return True
-        return not self.is_sqlite and postgresql.is_read_only(cause)
+        if self.is_sqlite:
+            return False
+        return postgresql.is_read_only(cause) or postgresql.is_stale(cause)
 
     def _sqlite(self) -> Engine:
         if self.url.database:
@@ -318,7 +320,9 @@ class _Lender:
         connection = self._taken()
         try:
             yield connection
-        except BaseException:
+        except BaseException as error:
+            if postgresql.is_stale(error):
+                connection.invalidate()
             connection.close()
             raise
         if len(self._idle) < self._kept:

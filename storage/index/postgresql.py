@@ -31,6 +31,7 @@ _NETWORK: Final = {
 _BUSY: Final = frozenset({"57014", "55P03", "40P01", "40001", "53300"})
 # A standby, or a primary that became one: it may read but not write.
 _READ_ONLY: Final = "25006"
+_NOT_SUPPORTED: Final = "0A000"
 
 
 def open_postgresql(url: URL, *, pool_size: int) -> Engine:
@@ -104,3 +105,12 @@ def is_busy(cause: BaseException) -> bool:
 def is_read_only(cause: BaseException) -> bool:
     """Tell whether an error of the driver means that this server takes no writes."""
     return getattr(cause, "sqlstate", None) == _READ_ONLY
+
+
+def is_stale(cause: BaseException) -> bool:
+    """Tell whether a statement was prepared for a table as it was before a migration.
+
+    The session would refuse it for as long as it lasts.
+    """
+    cause = getattr(cause, "orig", None) or cause
+    return getattr(cause, "sqlstate", None) == _NOT_SUPPORTED and "cached plan" in str(cause)

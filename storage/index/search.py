@@ -14,6 +14,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Select,
+    Text,
     bindparam,
     exists,
     func,
@@ -190,13 +191,19 @@ def _built(scope: Scope, query: IndexQuery, conditions: Conditions) -> Select[An
     if not query.order:
         return statement
     own = statement._order_by_clauses  # noqa: SLF001 - there is no public way to prepend
-    return statement.order_by(None).order_by(*(_ordered(*o) for o in query.order), *own)
+    asked = (_ordered(*one, is_sqlite=conditions.is_sqlite) for one in query.order)
+    return statement.order_by(None).order_by(*asked, *own)
 
 
-def _ordered(column_name: str, descending: bool) -> ColumnElement[Any]:
+def _ordered(column_name: str, descending: bool, *, is_sqlite: bool) -> ColumnElement[Any]:
     table_name, _, name = column_name.partition(".")
     column = metadata.tables[table_name].c[name]
-    return column.desc() if descending else column.asc()
+    if column.nullable:
+        return column.desc().nulls_last() if descending else column.asc().nulls_first()
+    # Most columns have this collation, but for few: see migration 0008.
+    has_another = not is_sqlite and isinstance(column.type, Text)
+    sorted_by = column.collate("C") if has_another else column
+    return sorted_by.desc() if descending else sorted_by.asc()
 
 
 # -- keys of each level ------------------------------------------------------------------------
@@ -268,7 +275,7 @@ def series_statement(
             modality
         )
         newest = [_OF_MODALITY.c.study_date.desc(), _OF_MODALITY.c.study_fk.desc()]
-    return statement.order_by(*newest, series.c.series_number, series.c.id)
+    return statement.order_by(*newest, series.c.series_number.nulls_first(), series.c.id)
 
 
 def _instance_keys(scope: Scope, conditions: Conditions) -> Select[Any]:
@@ -296,9 +303,9 @@ def instance_statement(
         )
         .order_by(
             *_newest(conditions),
-            series.c.series_number,
+            series.c.series_number.nulls_first(),
             series.c.id,
-            instance.c.instance_number,
+            instance.c.instance_number.nulls_first(),
             instance.c.id,
         )
     )

@@ -39,9 +39,9 @@ _UIDS: Final = {
 }
 _ORDER = (
     study.c.id,
-    series.c.series_number,
+    series.c.series_number.nulls_first(),
     series.c.id,
-    instance.c.instance_number,
+    instance.c.instance_number.nulls_first(),
     instance.c.id,
 )
 

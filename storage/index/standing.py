@@ -14,7 +14,7 @@ from storage.index.tables import instance, series, study
 
 @lru_cache(maxsize=64)
 def _standing(scope: Scope, *, of_series: bool) -> tuple[Prepared, dict[str, Any]]:
-    order = instance.c.instance_number, instance.c.id
+    order = instance.c.instance_number.nulls_first(), instance.c.id
     place = func.row_number().over(partition_by=series.c.id, order_by=order)
     count = func.count().over(partition_by=series.c.id)
     numbered = (
@@ -40,7 +40,7 @@ def _standing(scope: Scope, *, of_series: bool) -> tuple[Prepared, dict[str, Any
             rows.c.place == rows.c.middle,
         )
         .where(or_(rows.c.place == 1, rows.c.place == rows.c.middle))
-        .order_by(rows.c.series_number, rows.c.id, rows.c.place)
+        .order_by(rows.c.series_number.nulls_first(), rows.c.id, rows.c.place)
     )  # fmt: skip
     return Prepared(statement), scope_values(statement)
 

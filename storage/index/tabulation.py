@@ -121,7 +121,7 @@ class Tabulation:
                 series.c.number_of_instances > 0,
                 in_scope(series, self._scope),
             )
-            .order_by(series.c.study_fk, series.c.series_number, series.c.id)
+            .order_by(series.c.study_fk, series.c.series_number.nulls_first(), series.c.id)
         )
         return [SeriesKey(*row) for row in self._connection.execute(statement)]
 
@@ -147,7 +147,9 @@ class Tabulation:
             )
             .join(instance_detail, instance_detail.c.instance_fk == instance.c.id)
             .where(instance.c.series_fk.in_(series_keys), visible_instance(self._scope))
-            .order_by(instance.c.series_fk, instance.c.instance_number, instance.c.id)
+            .order_by(
+                instance.c.series_fk, instance.c.instance_number.nulls_first(), instance.c.id
+            )
             .execution_options(yield_per=_PAGE)
         )
         yield from self._connection.execute(statement)
