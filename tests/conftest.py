@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import hypothesis
 import pydicom
 import pydicom.data
 import pytest
@@ -40,6 +41,12 @@ from tests import postgresql
 REPOSITORY = Path(__file__).resolve().parent.parent
 PYDICOM_DATA = Path(pydicom.data.__file__).resolve().parent
 SOURCE = Source(site="north", collection="default", protocol="import", principal="operator")
+
+# How fast examples are made and looked at says only how busy the machine is.
+hypothesis.settings.register_profile(
+    "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("busy")
 
 # Broken values in real files are the point of many tests; pydicom's word on them is not.
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE

