@@ -64,22 +64,22 @@ def _require_known(revision: str | None) -> None:
 @contextlib.contextmanager
 def _alone(engine: IndexEngine) -> Iterator[Connection]:
     """Lend a connection for migrations that no other node has at the same time."""
-    with (
-        engine.translated(),
-        engine.sqlalchemy.connect() as lock,
-        engine.sqlalchemy.connect() as connection,
-    ):
+    with engine.translated(), engine.sqlalchemy.connect() as lock:
         lock.execution_options(isolation_level="AUTOCOMMIT")
+        # Not that of sessions which a migration may end, if they know tables as they were.
+        lock.execute(text("SET application_name = 'fileroom-migrate'"))
         _wait_for_lock(lock)
         try:
-            # A change of a table waits for whoever reads it, and all others wait behind it.
-            connection.execute(text(f"SET lock_timeout = {_LOCK_TIMEOUT_MS}"))
-            connection.execute(text("SET statement_timeout = 0"))
-            connection.commit()
-            yield connection
+            with engine.sqlalchemy.connect() as connection:
+                # A change of a table waits for whoever reads it, and others wait behind it.
+                connection.execute(text(f"SET lock_timeout = {_LOCK_TIMEOUT_MS}"))
+                connection.execute(text("SET statement_timeout = 0"))
+                connection.commit()
+                try:
+                    yield connection
+                finally:
+                    connection.invalidate()  # the session ends, and with it what was set
         finally:
-            # The session ends, and with it the lock and what was set.
-            connection.invalidate()
             lock.invalidate()
 
 

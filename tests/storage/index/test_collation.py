@@ -8,6 +8,7 @@ import importlib
 import itertools
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import psycopg
@@ -19,7 +20,7 @@ from storage.index import migrate as migrations
 from storage.index.engine import IndexEngine
 from storage.index.insertion import InstanceInserter
 from storage.index.levels import SearchLevel
-from storage.index.migrate import migrate
+from storage.index.migrate import current_revision, latest_revision, migrate
 from storage.index.predicates import Between, Like, OneOf
 from storage.index.scope import Scope
 from storage.index.search import IndexQuery, IndexSearch
@@ -154,6 +155,18 @@ def test_a_migration_that_was_broken_off_is_taken_up(large):
     before = [one for one in indexes(large) if not one[0].startswith("c_")]
     migrate(large)
     assert indexes(large) == before
+
+
+def test_of_nodes_that_start_at_once_one_migrates_and_the_others_wait(large, postgres_url):
+    others = [IndexEngine(postgres_url) for _ in range(2)]
+    for engine in (large, *others):
+        assert current_revision(engine) == "0007"
+    with ThreadPoolExecutor(3) as nodes:
+        for done in [nodes.submit(migrate, engine) for engine in (large, *others)]:
+            done.result()
+    for engine in (large, *others):
+        assert current_revision(engine) == latest_revision()
+        engine.close()
 
 
 def test_whoever_reads_a_table_for_long_holds_up_the_migration_and_nobody_else(large):

@@ -73,7 +73,6 @@ _END_SESSIONS = sa.text("""
     WHERE datname = current_database() AND usename = current_user
       AND application_name = current_setting('application_name')
       AND backend_start < :before AND pid <> pg_backend_pid()
-      AND pid NOT IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory')
 """)
 
 
