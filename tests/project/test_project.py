@@ -103,8 +103,9 @@ def test_an_open_address_needs_the_operators_word(tmp_path):
 
 
 COMMANDS = [
-    "serve", "import", "export", "status", "verify", "rebuild-index", "delete", "restore",
-    "purge", "doctor", "demo", "viewer install", "viewer status", "viewer remove",
+    "serve", "import", "export", "send", "status", "verify", "rebuild-index", "migrate-index",
+    "migrate-objects", "delete", "restore", "purge", "doctor", "demo", "commitments list",
+    "peer add", "forward add", "user add", "viewer install", "viewer status", "viewer remove",
 ]  # fmt: skip
 
 
@@ -117,7 +118,8 @@ def test_every_command_teaches(command):
         cwd=REPOSITORY,
     )
     assert ended.returncode == 0
-    assert f"fileroom {command}" in ended.stdout
+    examples = ended.stdout.partition("\n  Examples:\n")[2]
+    assert examples.startswith(f"    fileroom {command}")  # one a line, as it is written
     assert "Exit status" in ended.stdout
 
 
