@@ -349,12 +349,14 @@ def served(tmp_path) -> Iterator[Served]:
 
 def _started(kind: str, folder: Path):
     """Start a server of buckets, where its programs are installed."""
+    from tests.servers.azurite import Azurite
     from tests.servers.bucket_server import NotInstalledError
     from tests.servers.rados_gateway import RadosGateway
     from tests.servers.swift import SwiftServer
 
     try:
-        server = {"swift": SwiftServer, "rados_gateway": RadosGateway}[kind](folder)
+        kinds = {"swift": SwiftServer, "rados_gateway": RadosGateway, "azurite": Azurite}
+        server = kinds[kind](folder)
     except NotInstalledError as error:
         pytest.skip(f"NOT TESTED: {error}")
     try:
@@ -368,6 +370,12 @@ def _started(kind: str, folder: Path):
 def swift(tmp_path_factory):
     """An OpenStack Swift of our own."""
     yield from _started("swift", tmp_path_factory.mktemp("swift"))
+
+
+@pytest.fixture(scope="session")
+def azurite(tmp_path_factory):
+    """An Azurite of our own."""
+    yield from _started("azurite", tmp_path_factory.mktemp("azurite"))
 
 
 @pytest.fixture(scope="session")

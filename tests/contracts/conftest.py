@@ -31,10 +31,10 @@ def place(request, tmp_path, monkeypatch) -> Place:
         return Place(BucketSettings("disk"), tmp_path / "store", {})
     server = request.getfixturevalue(kind)
     for name, value in server.environment.items():
-        if name.startswith("AWS_"):
+        if name.startswith(("AWS_", "AZURE_")):
             monkeypatch.setenv(name, value)
     settings = BucketSettings(
-        f"s3://{server.make_bucket()}/a/prefix",
+        f"{server.scheme}://{server.make_bucket()}/a/prefix",
         endpoint=server.endpoint,
         region=server.region,
         allow_http=True,

@@ -17,7 +17,7 @@ from tests.conftest import wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 KEY = "objects/ab/1.2/1.2.3/1.2.3.4~mhx3k2p9a7zabcd~0123456789ab.dcm"
-STORES = ["disk", "swift", "swift-cached", "rados_gateway-cached"]
+STORES = ["disk", "swift", "swift-cached", "rados_gateway-cached", "azurite-cached"]
 
 pytestmark = [
     pytest.mark.parametrize("place", STORES, indirect=True),

@@ -22,6 +22,7 @@ class NotInstalledError(Exception):
 class BucketServer:
     """A server with an S3 interface, its processes ended one by one, each by its id."""
 
+    scheme = "s3"
     access_key = ""
     secret_key = ""
     region = "us-east-1"
