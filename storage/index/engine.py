@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import sqlite3
 import threading
 import time
 from collections import deque
@@ -16,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from storage.errors import IndexBusyError, IndexInDoubtError, IndexUnavailableError
-from storage.index import postgresql
+from storage.index import postgresql, sqlite
 from storage.index.turns import Turns
 
 # How long a writer waits for another process's short transaction.
@@ -26,8 +25,6 @@ _STATEMENT_TIMEOUT_S: Final = 30.0
 _WRITE_TIMEOUT_S: Final = 600.0
 # SQLite asks whether to go on after this many instructions of its machine, about 1 ms.
 _PROGRESS_STEPS: Final = 100_000
-_WRITING: Final = "fileroom_writing"
-_LOCK_POLL_S: Final = 0.0005
 _KEPT_READERS: Final = 4
 # PostgreSQL takes several writers; they wait for one another at the change counter.
 _WRITERS: Final = 2
@@ -92,7 +89,7 @@ class IndexEngine:
             self._engine = self._sqlite()
             self._readers = _Lender(self._engine, kept=_KEPT_READERS)
             # SQLite has one writer, and so has each process.
-            self._writers = _Lender(self._engine, kept=1, options={_WRITING: True})
+            self._writers = _Lender(self._engine, kept=1, options={sqlite.WRITING: True})
         else:
             self._engine = postgresql.open_postgresql(self.url, pool_size=pool_size)
             # Each statement sees what is committed when it begins, in a transaction or not.
@@ -154,6 +151,10 @@ class IndexEngine:
             If the database does not answer.
         """
         with self.turn(), self.translated(), self._writers.lent() as connection:
+            if self.is_sqlite:
+                with sqlite.transaction(connection):
+                    yield connection
+                return
             transaction = connection.begin()
             try:
                 yield connection
@@ -260,8 +261,8 @@ class IndexEngine:
         engine = create_engine(
             self.url, pool_size=16, max_overflow=48, connect_args={"timeout": 30}
         )
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
+        event.listen(engine, "connect", sqlite.prepare)
+        event.listen(engine, "begin", sqlite.begin)
         return engine
 
 
@@ -348,53 +349,6 @@ class _Lender:
         """Close those that are kept."""
         while self._idle:
             self._idle.pop().close()
-
-
-def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
-    # The driver's own transaction handling begins too late for BEGIN IMMEDIATE.
-    connection.isolation_level = None
-    for pragma in (
-        f"busy_timeout = {_BUSY_TIMEOUT_MS}",
-        "journal_mode = WAL",
-        # Success is answered after the commit: it must survive a power cut.
-        "synchronous = FULL",
-        "foreign_keys = ON",
-        "cache_size = -16000",
-        "mmap_size = 268435456",
-        "temp_store = MEMORY",
-        "wal_autocheckpoint = 4000",
-    ):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    # A writer takes the lock at once: upgrading a read transaction can fail half way.
-    driver: Any = connection.connection.driver_connection
-    if connection.get_execution_options().get(_WRITING, False):
-        _begin_immediate(driver)
-    else:
-        driver.execute("BEGIN")
-
-
-def _begin_immediate(driver: sqlite3.Connection) -> None:
-    """Take the writer's lock; raise OperationalError when it is not free in time.
-
-    SQLite itself would sleep up to 100 ms at a time while others' transactions last 1 ms.
-    """
-    end = time.monotonic() + _BUSY_TIMEOUT_MS / 1000
-    driver.execute("PRAGMA busy_timeout = 0")
-    try:
-        while True:
-            try:
-                driver.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as error:
-                if "locked" not in str(error) or time.monotonic() > end:
-                    raise
-                time.sleep(_LOCK_POLL_S)
-            else:
-                return
-    finally:
-        driver.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
 
 
 @contextlib.contextmanager
