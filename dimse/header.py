@@ -15,7 +15,7 @@ from archive.identity import is_uid
 from archive.ingest.incoming import Source
 
 # More than the longest header: three UIDs of 64, three titles of 16, our own names.
-HEADROOM: Final = 1024
+LONGEST_HEADER: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,18 @@ class Announced:
     source: Source
 
 
+def expected_header(announced: Announced) -> bytes:
+    """Return the header of a data set that is what it is announced as."""
+    return _header(
+        announced,
+        announced.sop_class_uid,
+        announced.sop_instance_uid,
+        announced.transfer_syntax_uid,
+    )
+
+
 def header_for(
-    data: Buffer, announced: Announced
+    data: Buffer, announced: Announced, expected: bytes
 ) -> tuple[bytes, tuple[AttributeWarning, ...]]:
     """Return what has to stand before a data set, and what is odd about it.
 
@@ -47,6 +57,10 @@ def header_for(
     ----------
     data
         The data set, or its first `archive.dicom.beginning.LOOKED_AT_BYTES` at least.
+    announced
+        What is said of it.
+    expected
+        Its `expected_header`.
 
     Raises
     ------
@@ -60,19 +74,34 @@ def header_for(
         # It is a file after all: its own header tells how it is encoded.
         return b"" if embedded else PREAMBLE, (_odd("00020000", "the data set had a header"),)
     shown = look_at_beginning(data, announced.transfer_syntax_uid)
-    header = build_file_meta(
-        sop_class_uid=_uid("00080016", "Class", shown.sop_class_uid, announced.sop_class_uid),
-        sop_instance_uid=_uid(
-            "00080018", "Instance", shown.sop_instance_uid, announced.sop_instance_uid
-        ),
-        transfer_syntax_uid=shown.transfer_syntax_uid,
-        source_ae_title=announced.source.calling_ae_title,
-        receiving_ae_title=announced.source.called_ae_title,
+    sop_class_uid = _uid("00080016", "Class", shown.sop_class_uid, announced.sop_class_uid)
+    sop_instance_uid = _uid(
+        "00080018", "Instance", shown.sop_instance_uid, announced.sop_instance_uid
     )
+    true = sop_class_uid, sop_instance_uid, shown.transfer_syntax_uid
+    if true == (
+        announced.sop_class_uid,
+        announced.sop_instance_uid,
+        announced.transfer_syntax_uid,
+    ):
+        return expected, ()
+    header = _header(announced, *true)
     if shown.transfer_syntax_uid == announced.transfer_syntax_uid:
         return header, ()
     message = f"sent as {announced.transfer_syntax_uid}, which it is not encoded in"
     return header, (_odd("00020010", message),)
+
+
+def _header(
+    announced: Announced, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str
+) -> bytes:
+    return build_file_meta(
+        sop_class_uid=sop_class_uid,
+        sop_instance_uid=sop_instance_uid,
+        transfer_syntax_uid=transfer_syntax_uid,
+        source_ae_title=announced.source.calling_ae_title,
+        receiving_ae_title=announced.source.called_ae_title,
+    )
 
 
 def _uid(tag: str, name: str, *candidates: str) -> str:

@@ -14,17 +14,20 @@ from archive.errors import (
     SOPClassNotSupportedError,
     StorageFullError,
 )
-from archive.ingest.buffers import BUFFERS
+from archive.ingest.buffers import BLOCK, BUFFERS
 from archive.ingest.incoming import Digest, Incoming, Source, Spool
 from archive.ingest.outcome import Outcome
 from archive.log import get_logger
 from dimse import messages
-from dimse.header import HEADROOM, Announced, header_for
+from dimse.header import LONGEST_HEADER, Announced, expected_header, header_for
 from dimse.messages import Command
 from dimse.status import SUCCESS, UNEXPECTED, WARNINGS, offending_elements, statuses
 
 logger = get_logger(__name__)
-_MOST_WHEN_SCARCE = HEADROOM + max(LOOKED_AT_BYTES, 1 << 20)
+# Before the data set: more than its header, which is to begin where a block does, for then the
+# store writes the whole from where it is.
+_HEADROOM = BLOCK
+_MOST_WHEN_SCARCE = _HEADROOM + LONGEST_HEADER + max(LOOKED_AT_BYTES, 1 << 20)
 _SCRATCH = 256 * 1024
 # What has just come is in the processor's cache: its digest costs two thirds of what it would
 # later. Many small pieces would cost more.
@@ -95,19 +98,24 @@ class Reception:
         self._announced = announced
         self._principal = principal
         # The header is made of what the first bytes show: they have to be there.
-        self._threshold = HEADROOM + max(
-            archive.config.dimse.spool_threshold_bytes, LOOKED_AT_BYTES
+        self._threshold = (
+            _HEADROOM
+            + LONGEST_HEADER
+            + max(archive.config.dimse.spool_threshold_bytes, LOOKED_AT_BYTES)
         )
         self._refusal: ArchiveError | None = None
         self._spool: Spool | None = None
         self._scratch = bytearray()
         self._odd: tuple[AttributeWarning, ...] = ()
         self._buffer: mmap.mmap | None = BUFFERS.take()
-        # What is received of the object, once it has its header: in the middle of the buffer.
-        self._start = self._size = HEADROOM
+        # Where the data set begins in the buffer, and where the object does: its header stands
+        # before, and is as long as expected unless the data set is another than announced.
+        self._expected = expected_header(announced)
+        self._data_at = _HEADROOM + len(self._expected)
+        self._start = self._size = self._data_at
         # Of the data set as it comes, and how far into the buffer it has got.
         self._digest = hashlib.sha256()
-        self._digested = HEADROOM
+        self._digested = self._data_at
         if refusal is not None:
             self._refuse(refusal)
         elif not archive.ingest.has_room():
@@ -203,7 +211,7 @@ class Reception:
             sop_class_uid=self._announced.sop_class_uid,
             sop_instance_uid=self._announced.sop_instance_uid,
             in_doubt=self._odd,
-            digest=Digest(HEADROOM - self._start, self._digest.digest()),
+            digest=Digest(self._data_at - self._start, self._digest.digest()),
         )
 
     @property
@@ -215,9 +223,10 @@ class Reception:
     def _put_header(self) -> None:
         """Put the header in front of the data set."""
         with memoryview(self._held) as whole:
-            header, self._odd = header_for(whole[HEADROOM : self._size], self._announced)
-            self._start = HEADROOM - len(header)
-            whole[self._start : HEADROOM] = header
+            data = whole[self._data_at : self._size]
+            header, self._odd = header_for(data, self._announced, self._expected)
+            self._start = self._data_at - len(header)
+            whole[self._start : self._data_at] = header
 
     def _begin_spool(self) -> None:
         try:

@@ -9,6 +9,10 @@ import threading
 import weakref
 from typing import Final
 
+from storage.objects.direct import BLOCK
+
+__all__ = ["BLOCK", "BUFFERS", "Buffers"]
+
 _FIRST_CAPACITY: Final = 1 << 20
 _MOST_KEPT_BYTES: Final = 24 << 20
 # With more than this in use, instances that are received go to files early.

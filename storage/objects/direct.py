@@ -7,6 +7,7 @@ its memory page by page from a hypervisor (decision 0018).
 """
 
 import contextlib
+import ctypes
 import errno
 import mmap
 import os
@@ -15,8 +16,9 @@ from typing import Final
 
 from storage.objects.base import Buffer
 
-# Every file system's alignment divides this.
-_BLOCK: Final = 4096
+# Every file system's alignment divides this. A body that begins at a multiple of it, in memory
+# that is not for reading only, is written from where it is.
+BLOCK: Final = 4096
 _SCRATCH_BYTES: Final = 1 << 20
 # Below this the cache costs less than the padding.
 _SMALLEST: Final = 64 * 1024
@@ -73,12 +75,14 @@ class NewFiles:
             with memoryview(scratch) as aligned:
                 left = body
                 while left:
-                    piece = left[:_SCRATCH_BYTES]
-                    end = -(-len(piece) // _BLOCK) * _BLOCK
+                    # What is in place already need not be copied: all but the last block.
+                    there = len(left) // BLOCK * BLOCK if _is_aligned(left) else 0
+                    piece = left[there : there + _SCRATCH_BYTES]
+                    end = -(-len(piece) // BLOCK) * BLOCK
                     aligned[: len(piece)] = piece
                     aligned[len(piece) : end] = bytes(end - len(piece))
-                    done = os.write(descriptor, aligned[:end])
-                    if not done or done % _BLOCK:
+                    done = os.writev(descriptor, [left[:there], aligned[:end]])
+                    if not done or done % BLOCK:
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                     left = left[done:]
             os.ftruncate(descriptor, len(body))
@@ -95,6 +99,12 @@ class NewFiles:
         with self._lock:
             if len(self._free) < _KEPT:
                 self._free.append(scratch)
+
+
+def _is_aligned(body: memoryview) -> bool:
+    if body.readonly:  # its address is not to be had
+        return False
+    return ctypes.addressof(ctypes.c_char.from_buffer(body)) % BLOCK == 0
 
 
 def write_all(descriptor: int, body: Buffer) -> None:

@@ -1,11 +1,12 @@
 """Files written past the page cache hold what was written, to the byte."""
 
 import errno
+import mmap
 import os
 
 import pytest
 
-from storage.objects.direct import NewFiles
+from storage.objects.direct import BLOCK, NewFiles
 
 MIB = 1 << 20
 
@@ -24,6 +25,18 @@ def test_every_length_is_kept(tmp_path, size):
     assert written(tmp_path / "first", body, files) == body
     # Memory that is used again leaves nothing behind.
     assert written(tmp_path / "second", memoryview(bytes(size)), files) == bytes(size)
+
+
+@pytest.mark.parametrize("size", [65536, 65537, MIB, MIB + 1, 3 * MIB + 4095, 5 * MIB])
+@pytest.mark.parametrize("start", [0, 1, BLOCK, BLOCK + 512])
+def test_memory_that_is_aligned_and_memory_that_is_not_give_the_same_file(
+    tmp_path, size, start
+):
+    memory = mmap.mmap(-1, start + size)
+    memory[start:] = body = os.urandom(size)
+    with memoryview(memory) as whole, whole[start:] as view:
+        assert written(tmp_path / "object", view, NewFiles()) == body
+        assert view == body
 
 
 def test_what_is_there_already_is_not_overwritten(tmp_path):
@@ -52,7 +65,9 @@ def test_a_file_system_that_refuses_direct_writes_gets_the_bytes(tmp_path, monke
 
 
 def test_a_full_disk_leaves_no_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "write", lambda _descriptor, data: min(len(data), 100))
+    monkeypatch.setattr(
+        os, "writev", lambda _descriptor, pieces: min(sum(map(len, pieces)), 100)
+    )
     with pytest.raises(OSError, match="No space left"):
         NewFiles().write(str(tmp_path / "object"), bytes(MIB))
     assert list(tmp_path.iterdir()) == []
