@@ -1,7 +1,7 @@
 """Counts and lists that studies and series keep of their visible instances."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -14,9 +14,8 @@ RELEASED = "released"
 
 
 class _StudyLists(NamedTuple):
-    """What a study's row says before a batch."""
+    """What a study's row says once it has grown, but for its lists."""
 
-    id: int
     study_date: str
     modalities: str
     sop_classes: str
@@ -24,20 +23,6 @@ class _StudyLists(NamedTuple):
 
 
 # Built once: building a statement costs SQLAlchemy more than running it costs SQLite.
-_STUDY_LISTS: Final = Prepared(
-    select(
-        study.c.id,
-        study.c.study_date,
-        study.c.modalities,
-        study.c.sop_classes,
-        study.c.number_of_instances,
-    ).where(study.c.id.in_(bindparam("keys", expanding=True)))
-)
-_EMPTY_SERIES: Final = Prepared(
-    select(series.c.id).where(
-        series.c.id.in_(bindparam("keys", expanding=True)), series.c.number_of_instances == 0
-    )
-)
 _GROW_STUDY: Final = Prepared(
     update(study)
     .where(study.c.id == bindparam("key"))
@@ -45,11 +30,20 @@ _GROW_STUDY: Final = Prepared(
         number_of_series=study.c.number_of_series + bindparam("series"),
         number_of_instances=study.c.number_of_instances + bindparam("count"),
         size_bytes=study.c.size_bytes + bindparam("size"),
-        modalities=bindparam("all_modalities"),
-        sop_classes=bindparam("all_classes"),
         updated_at=bindparam("moment"),
         change=bindparam("last"),
     )
+    .returning(
+        study.c.study_date,
+        study.c.modalities,
+        study.c.sop_classes,
+        study.c.number_of_instances,
+    )
+)
+_LIST_IN_STUDY: Final = Prepared(
+    update(study)
+    .where(study.c.id == bindparam("key"))
+    .values(modalities=bindparam("all_modalities"), sop_classes=bindparam("all_classes"))
 )
 _GROW_SERIES: Final = Prepared(
     update(series)
@@ -60,6 +54,7 @@ _GROW_SERIES: Final = Prepared(
         updated_at=bindparam("moment"),
         change=bindparam("last"),
     )
+    .returning(series.c.number_of_instances)
 )
 _ADD_MODALITIES: Final = InsertNew(study_modality)
 
@@ -111,69 +106,56 @@ class Growth:
         tuple of set of int
             The studies and the series that had nothing visible before, and have now.
         """
-        if not self._studies:
-            return set(), set()
-        rows = _STUDY_LISTS.rows(connection, {"keys": list(self._studies)})
-        known = {row[0]: _StudyLists(*row) for row in rows}
-        of_series = [key for growth in self._studies.values() for key in growth.series]
-        was_empty = {key for (key,) in _EMPTY_SERIES.rows(connection, {"keys": of_series})}
-        _GROW_STUDY.run(
-            connection,
-            [
-                _gain(known[key], growth, was_empty, at_us=at_us)
-                for key, growth in self._studies.items()
-            ],
-        )
+        studies: set[int] = set()
+        appeared: set[int] = set()
         for key, growth in self._studies.items():
-            new = growth.modalities - set(known[key].modalities.split("\\"))
-            _add_modalities(connection, key, known[key].study_date, new)
-        _GROW_SERIES.run(
-            connection,
-            [
-                {
-                    "key": key,
-                    "count": count,
-                    "size": size,
-                    "last": growth.change,
-                    "moment": at_us,
-                }
-                for growth in self._studies.values()
-                for key, (count, size) in growth.series.items()
-            ],
-        )
-        return self._appeared(known, was_empty)
-
-    def _appeared(
-        self, known: Mapping[int, _StudyLists], was_empty: set[int]
-    ) -> tuple[set[int], set[int]]:
-        grown = {
-            key
-            for growth in self._studies.values()
-            for key, (count, _) in growth.series.items()
-            if count
-        }
-        studies = {
-            key
-            for key, growth in self._studies.items()
-            if not known[key].number_of_instances and growth.modalities
-        }
-        return studies, grown & was_empty
+            new = _grow_series(connection, growth, at_us)
+            appeared |= new
+            if _grow_study(connection, key, growth, len(new), at_us):
+                studies.add(key)
+        return studies, appeared
 
 
-def _gain(
-    known: _StudyLists, growth: _Growth, was_empty: set[int], *, at_us: int
-) -> dict[str, object]:
+def _grow_series(connection: Connection, growth: _Growth, at_us: int) -> set[int]:
+    """Count what the series of a study gain; return those that had nothing visible before."""
+    appeared = set()
+    for key, (count, size) in growth.series.items():
+        values = {"key": key, "count": count, "size": size, "last": growth.change}
+        has: int = _GROW_SERIES.value(connection, {**values, "moment": at_us})
+        if count and has == count:
+            appeared.add(key)
+    return appeared
+
+
+def _grow_study(
+    connection: Connection, key: int, growth: _Growth, new_series: int, at_us: int
+) -> bool:
+    """Count what a study gains; tell whether it had nothing visible before."""
     counts = growth.series.values()
-    return {
-        "key": known.id,
-        "series": sum(1 for key, (n, _) in growth.series.items() if n and key in was_empty),
-        "count": sum(count for count, _ in counts),
+    count = sum(count for count, _ in counts)
+    values = {
+        "key": key,
+        "series": new_series,
+        "count": count,
         "size": sum(size for _, size in counts),
-        "all_modalities": _merged(known.modalities, growth.modalities),
-        "all_classes": _merged(known.sop_classes, growth.sop_classes),
         "moment": at_us,
         "last": growth.change,
     }
+    ((*lists,),) = _GROW_STUDY.rows(connection, values)
+    has = _StudyLists(*lists)
+    _list_in_study(connection, key, has, growth)
+    return bool(growth.modalities) and has.number_of_instances == count
+
+
+def _list_in_study(connection: Connection, key: int, has: _StudyLists, growth: _Growth) -> None:
+    modalities = _merged(has.modalities, growth.modalities)
+    classes = _merged(has.sop_classes, growth.sop_classes)
+    if (modalities, classes) == (has.modalities, has.sop_classes):
+        return
+    values = {"key": key, "all_modalities": modalities, "all_classes": classes}
+    _LIST_IN_STUDY.run(connection, [values])
+    new = growth.modalities - set(has.modalities.split("\\"))
+    _add_modalities(connection, key, has.study_date, new)
 
 
 def _merged(backslash_list: str, more: set[str]) -> str:
