@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, insert, select, update
@@ -20,11 +21,10 @@ from storage.index.totals import RELEASED, Growth, recount
 HELD = "held"
 _VISIBLE = frozenset({"stored", "replaced"})
 DELETED = "deleted"
-_PLAIN_COLUMNS = tuple(
-    name
-    for name in InstanceRow.__slots__
-    if name in instance.c and name not in {"received_at", "warnings"}
+_PLAIN_COLUMNS: Final = tuple(
+    name for name in InstanceRow.__slots__ if name in instance.c and name != "received_at"
 )
+_plain_values: Final = attrgetter(*_PLAIN_COLUMNS)
 
 
 # Built once: building a statement costs SQLAlchemy more than running it costs SQLite.
@@ -239,8 +239,10 @@ class _Arrival:
 
     def row(self, state: str, version: int, change: int) -> dict[str, Any]:
         """Return the row of `instance`."""
-        received = clock.to_us(self.new.instance.received_at)
-        return {name: getattr(self.new.instance, name) for name in _PLAIN_COLUMNS} | {
+        row = self.new.instance
+        received = clock.to_us(row.received_at)
+        values = dict(zip(_PLAIN_COLUMNS, _plain_values(row), strict=True))
+        values |= {
             "series_fk": self.series.id,
             "study_fk": self.study.id,
             "source_fk": self._source_fk,
@@ -252,9 +254,9 @@ class _Arrival:
             "state_at": received,
             "version": version,
             "change": change,
-            "warnings": self.new.instance.warnings,
             "uid_elsewhere": bool(self.elsewhere()),
         }
+        return values
 
 
 def _judge(arrival: _Arrival, *, replace: bool) -> tuple[str, _Version | None]:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
+from operator import itemgetter
 from typing import Any, Final
 
 from sqlalchemy import Connection, Executable, Table
@@ -30,7 +31,7 @@ class _Compiled:
             dialect=dialect, column_keys=list(sample) if statement.is_insert else None
         )
         self._names: Sequence[str] | None = compiled.positiontup
-        self._string = compiled.string
+        self._string: str = compiled.string
         self._before_tuples = "VALUES " if dialect.tuple_in_values else ""
         self._fixed: Values = {
             name: value
@@ -38,9 +39,15 @@ class _Compiled:
             if value is not None and name not in sample
         }
         self._texts: dict[tuple[int, ...], str] = {}
+        # Most take neither lists nor values of their own: text and order are known.
+        self._in_order: Callable[[Values], tuple[Any, ...]] | None = None
+        if not _EXPANDING.search(self._string) and not self._fixed and self._names:
+            self._in_order = _in_order(self._names)
 
     def sql(self, values: Values) -> str:
         """Return its text, with a placeholder for each value of the lists among ``values``."""
+        if self._in_order is not None:
+            return self._string
         lengths = tuple([len(value) for value in values.values() if isinstance(value, list)])
         text = self._texts.get(lengths)
         if text is None:
@@ -65,6 +72,8 @@ class _Compiled:
         return self._before_tuples + ", ".join(f"({group})" for group in groups)
 
     def parameters(self, values: Values) -> Any:  # noqa: ANN401 - as the driver wants them
+        if self._in_order is not None:
+            return self._in_order(values)
         if self._fixed:
             values = {**self._fixed, **values}
         if self._names is None:
@@ -82,6 +91,13 @@ class _Compiled:
             else:
                 flat.extend(value)
         return flat
+
+
+def _in_order(names: Sequence[str]) -> Callable[[Values], tuple[Any, ...]]:
+    if len(names) == 1:
+        (name,) = names
+        return lambda values: (values[name],)
+    return itemgetter(*names)
 
 
 def _named(name: str, value: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - of any column
