@@ -9,6 +9,7 @@ its memory page by page from a hypervisor (decision 0018).
 import contextlib
 import ctypes
 import errno
+import fcntl
 import mmap
 import os
 import threading
@@ -69,23 +70,27 @@ class NewFiles:
         return descriptor
 
     def _write_blocks(self, descriptor: int, body: memoryview) -> None:
-        """Write in whole blocks from memory that is aligned; cut the padding off at the end."""
+        """Write whole blocks from memory that is aligned, and what is less through the cache.
+
+        To pad the last block and to cut the file back costs two more steps of the journal.
+        """
+        whole = len(body) // BLOCK * BLOCK
+        if _is_aligned(body):
+            _write_aligned(descriptor, body[:whole])
+        else:
+            self._write_copied(descriptor, body[:whole])
+        if whole < len(body):
+            fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_WRONLY)
+            write_all(descriptor, body[whole:])
+
+    def _write_copied(self, descriptor: int, blocks: memoryview) -> None:
         scratch = self._take()
         try:
             with memoryview(scratch) as aligned:
-                left = body
-                while left:
-                    # What is in place already need not be copied: all but the last block.
-                    there = len(left) // BLOCK * BLOCK if _is_aligned(left) else 0
-                    piece = left[there : there + _SCRATCH_BYTES]
-                    end = -(-len(piece) // BLOCK) * BLOCK
+                for at in range(0, len(blocks), _SCRATCH_BYTES):
+                    piece = blocks[at : at + _SCRATCH_BYTES]
                     aligned[: len(piece)] = piece
-                    aligned[len(piece) : end] = bytes(end - len(piece))
-                    done = os.writev(descriptor, [left[:there], aligned[:end]])
-                    if not done or done % BLOCK:
-                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                    left = left[done:]
-            os.ftruncate(descriptor, len(body))
+                    _write_aligned(descriptor, aligned[: len(piece)])
         finally:
             self._give_back(scratch)
 
@@ -99,6 +104,14 @@ class NewFiles:
         with self._lock:
             if len(self._free) < _KEPT:
                 self._free.append(scratch)
+
+
+def _write_aligned(descriptor: int, blocks: memoryview) -> None:
+    while blocks:
+        done = os.write(descriptor, blocks)
+        if not done or done % BLOCK:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        blocks = blocks[done:]
 
 
 def _is_aligned(body: memoryview) -> bool:
