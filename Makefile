@@ -7,7 +7,7 @@ PIP   := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS  ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-bucket test-postgresql check format bench docs clean
+.PHONY: help serve test test-bucket test-postgresql test-scaled check format bench docs clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -23,6 +23,9 @@ test-bucket: $(VENV)/.installed-test ## the same with objects in a bucket, if an
 
 test-postgresql: $(VENV)/.installed-test ## run all of them with indexes in PostgreSQL, whose programs must be installed
 	TEST_INDEX=postgresql $(BIN)/python -m pytest -q -n 4 --dist loadgroup $(ARGS)
+
+test-scaled: $(VENV)/.installed-test ## both at once: indexes in PostgreSQL, objects in a bucket
+	TEST_INDEX=postgresql $(BIN)/python -m tests.servers -- $(BIN)/python -m pytest -q -n 4 --dist loadgroup $(ARGS)
 
 check: $(VENV)/.installed-check ## formatter, linter, types, import rules
 	$(BIN)/ruff format --check .

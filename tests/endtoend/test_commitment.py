@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from archive.commitment.service import LEASE_S
 from tests.builders import SECONDARY_CAPTURE, dataset, part10
 from tests.conftest import Served, free_port, wait_until
 from tests.dimse.commitment_scu import Reports, ask, associate, information, listening
@@ -53,7 +54,9 @@ def test_a_request_outlives_kill_9_and_waits_for_its_peer_where_an_operator_sees
         (state,) = listed(server)
         return state if state["attempts"] else None
 
-    state = wait_until(tried, what="a report that finds nobody")
+    # Of an index that others may share nobody knows whether the one who was at it is gone: what
+    # it had is free when its lease has run out.
+    state = wait_until(tried, LEASE_S + 60, "a report that finds nobody")
     assert (state["transaction_uid"], state["state"]) == (uid, "checked")
     assert str(scu_port) in state["reason"]
     shown = server.command("commitments", "list").stdout
