@@ -204,7 +204,7 @@ def http_client(archive: Archive) -> Iterator[httpx.Client]:
     thread.start()
     base = f"http://127.0.0.1:{listening.getsockname()[1]}/dicom-web"
     try:
-        with httpx.Client(base_url=base, timeout=30) as opened:
+        with httpx.Client(base_url=base, timeout=120) as opened:
             yield opened
     finally:
         server.should_exit = True
@@ -294,7 +294,11 @@ class Served:
             text=True,
             cwd=self.data_dir,
         )
-        wait_until(self._ready, 60, "readiness")
+        try:
+            wait_until(self._ready, 180, "readiness")
+        except BaseException:  # nobody else would end it
+            self.kill()
+            raise
 
     def _ready(self) -> bool:
         assert self.process is not None

@@ -52,6 +52,8 @@ def settings_of(server, bucket: str, **changes) -> BucketSettings:
 def credentials(swift, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", swift.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", swift.secret_key)
+    # Another server may be that of all tests, and the environment wins over settings.
+    monkeypatch.setenv("FILEROOM_STORAGE__ENDPOINT", swift.endpoint)
 
 
 @pytest.fixture
