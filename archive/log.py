@@ -1,9 +1,13 @@
 """Logs: one JSON object a line, a fixed event name, fields that never name a patient."""
 
+import contextlib
 import logging
+import os
 import sys
 import threading
 import time
+from collections.abc import Mapping
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Final
 
@@ -26,8 +30,7 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         line: dict[str, Any] = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-            + f".{int(record.msecs):03d}Z",
+            "time": f"{_second(int(record.created))}.{int(record.msecs):03d}Z",
             "level": record.levelname,
             "event": record.getMessage(),
             "logger": record.name,
@@ -45,8 +48,68 @@ class JsonFormatter(logging.Formatter):
             return _encode({key: ascii(value) for key, value in line.items()})
 
 
+@lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+
+
 def _encode(line: dict[str, Any]) -> str:
     return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+class LineHandler(logging.StreamHandler[Any]):
+    """Writes lines to standard error, of records and of what needs none."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+        self.setFormatter(JsonFormatter())
+
+    def write(self, line: bytes) -> None:
+        """Write one line, behind those before it."""
+        with self.lock or contextlib.nullcontext():
+            self.stream.buffer.write(line)
+            self.stream.buffer.flush()
+
+
+def log_info(logger: logging.Logger, event: str, fields: Mapping[str, Any]) -> None:
+    """Log ``event`` with ``fields``, as ``logger.info(event, extra=fields)`` does.
+
+    A record costs more than the line that is made of it. Where nothing would look at it but
+    the handler of this module, there is none.
+    """
+    if not logger.isEnabledFor(logging.INFO):
+        return
+    handler = _only_handler(logger)
+    if handler is not None:
+        now = time.time()
+        seconds = int(now)
+        line = {
+            "time": f"{_second(seconds)}.{int((now - seconds) * 1000):03d}Z",
+            "level": "INFO",
+            "event": event,
+            "logger": logger.name,
+            "pid": os.getpid(),
+            **fields,
+        }
+        # Whatever is in the way of it, the long way has an answer to.
+        with contextlib.suppress(TypeError, AttributeError, ValueError, OSError):
+            handler.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+            return
+    logger.info(event, extra=dict(fields))
+
+
+def _only_handler(logger: logging.Logger) -> LineHandler | None:
+    """Return the handler of this module, where a record of ``logger`` reaches it alone."""
+    handlers: list[logging.Handler] = []
+    above: logging.Logger | None = logger
+    while above is not None:
+        if above.filters or above.disabled or not (above.propagate or above.parent is None):
+            return None
+        handlers += above.handlers
+        above = above.parent
+    if len(handlers) != 1 or not isinstance(handlers[0], LineHandler):
+        return None
+    return None if handlers[0].filters or handlers[0].level > logging.INFO else handlers[0]
 
 
 def configure_logging(level: str) -> None:
@@ -58,9 +121,7 @@ def configure_logging(level: str) -> None:
     # the rest of the record.
     logging.logThreads = logging.logMultiprocessing = False
     logging._srcfile = None  # noqa: SLF001 - as its manual says
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.basicConfig(level=level, handlers=[LineHandler()], force=True)
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_uncaught_in_thread

@@ -4,6 +4,7 @@ Labels come from closed sets: services, outcomes, protocols; never from UIDs or 
 """
 
 import os
+from functools import lru_cache
 from typing import Final
 
 from prometheus_client import (
@@ -67,6 +68,17 @@ FORWARDS_OPEN: Final = Gauge(
 def note_bucket_request(request: str, outcome: str, seconds: float) -> None:
     """Count a request to the bucket."""
     BUCKET_REQUESTS.labels(request, outcome).observe(seconds)
+
+
+def note_request(transaction: str, status_class: int, seconds: float) -> None:
+    """Count a request over HTTP that was answered with a status of ``status_class``."""
+    _request_histogram(transaction, status_class).observe(seconds)
+
+
+@lru_cache
+def _request_histogram(transaction: str, status_class: int) -> Histogram:
+    # To find it by its labels costs more than to count.
+    return REQUESTS_SERVED.labels(transaction, f"{status_class}xx")
 
 
 def exposition() -> bytes:

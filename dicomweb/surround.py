@@ -8,8 +8,8 @@ from typing import Final
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from archive.log import get_logger
-from archive.metrics import REQUESTS_SERVED
+from archive.log import get_logger, log_info
+from archive.metrics import note_request
 from dicomweb.resources import OPERATION_KEY
 from dicomweb.responses import RETRY_AFTER_S, problem
 from dicomweb.sendfile import SENT_KEY
@@ -116,11 +116,12 @@ def note(scope: Scope, request_id: str, status: int, length: int, begun: float) 
     seconds = time.perf_counter() - begun
     route = scope.get("route")
     name = scope.get(OPERATION_KEY) or getattr(route, "name", "none")
-    REQUESTS_SERVED.labels(name, f"{status // 100}xx").observe(seconds)
+    note_request(name, status // 100, seconds)
     # The query string stays out: it holds what was searched for, names among it.
-    logger.info(
+    log_info(
+        logger,
         "http.request",
-        extra={
+        {
             "request_id": request_id,
             "method": scope["method"],
             "route": getattr(route, "path", "none"),

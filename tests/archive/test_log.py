@@ -59,3 +59,46 @@ def test_warnings_and_uncaught_exceptions_of_any_thread_become_lines():
     assert "ZeroDivisionError" in in_thread["trace"]
     assert uncaught["event"] == "process.failed"
     assert "nobody caught this" in uncaught["trace"]
+
+
+_BOTH_WAYS = """
+import logging, sys
+from archive.log import configure_logging, get_logger, log_info
+configure_logging("INFO")
+logger = get_logger("a.room")
+logging.getLogger("a.quiet").setLevel("WARNING")
+for fields in {fields!r}:
+    log_info(logger, "a.thing", fields)
+    logger.info("a.thing", extra=fields)
+log_info(get_logger("a.quiet"), "unheard", {{}})
+seen = []
+watching = logging.Handler()
+watching.emit = seen.append
+logging.getLogger("a").addHandler(watching)
+log_info(logger, "a.thing", {{"status": 1}})
+assert [record.status for record in seen] == [1]
+"""
+
+
+def test_a_line_without_a_record_is_the_one_that_a_record_makes():
+    fields = [
+        {"route": "/a/{b}", "status": 200, "duration_ms": 0.25, "name_of": 'Ä"\n'},
+        {"value": 1 << 70},
+        {"value": "\ud800"},
+        {"value": {1: "one"}},
+        {"value": b"bytes"},
+    ]
+    ended = subprocess.run(
+        [sys.executable, "-c", _BOTH_WAYS.format(fields=fields)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=REPOSITORY,
+    )
+    lines = ended.stderr.splitlines()
+    assert len(lines) == 2 * len(fields) + 1
+    for short, long in zip(lines[::2], lines[1::2], strict=False):
+        first, second = list(json.loads(short).items()), list(json.loads(long).items())
+        assert first[0][0] == second[0][0] == "time"
+        assert len(first[0][1]) == len(second[0][1])
+        assert first[1:] == second[1:]
