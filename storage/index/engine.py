@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import sqlite3
 import threading
 import time
 from collections import deque
@@ -11,11 +12,13 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from storage.errors import IndexBusyError, IndexInDoubtError, IndexUnavailableError
 from storage.index import postgresql, sqlite
+from storage.index.lookups import PROGRESS_STEPS, Lookups
+from storage.index.prepared import Prepared, Values
 from storage.index.turns import Turns
 
 # How long a writer waits for another process's short transaction.
@@ -23,8 +26,6 @@ _BUSY_TIMEOUT_MS: Final = 30_000
 _STATEMENT_TIMEOUT_S: Final = 30.0
 # Of one that writes: whole collections may be taken out of sight at once.
 _WRITE_TIMEOUT_S: Final = 600.0
-# SQLite asks whether to go on after this many instructions of its machine, about 1 ms.
-_PROGRESS_STEPS: Final = 100_000
 _KEPT_READERS: Final = 4
 # PostgreSQL takes several writers; they wait for one another at the change counter.
 _WRITERS: Final = 2
@@ -85,9 +86,13 @@ class IndexEngine:
     def __init__(self, url: str, *, pool_size: int = 8) -> None:
         self.url = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._lookups: Lookups | None = None
         if self.is_sqlite:
             self._engine = self._sqlite()
             self._readers = _Lender(self._engine, kept=_KEPT_READERS)
+            self._lookups = Lookups(
+                self._engine, kept=_KEPT_READERS, timeout_s=_STATEMENT_TIMEOUT_S
+            )
             # SQLite has one writer, and so has each process.
             self._writers = _Lender(self._engine, kept=1, options={sqlite.WRITING: True})
         else:
@@ -136,6 +141,17 @@ class IndexEngine:
                 yield connection
             if connection.in_transaction():
                 connection.rollback()
+
+    def rows(self, statement: Prepared, values: Values) -> list[tuple[Any, ...]]:
+        """Return the rows of a statement that reads little, as inside of `read`."""
+        if self._lookups is None or self._stop is not None:
+            with self.read() as connection:
+                return statement.rows(connection, values)
+        try:
+            return self._lookups.rows(*statement.bound(self._engine.dialect, values))
+        except (sqlite3.Error, SQLAlchemyError):
+            with self.translated():
+                raise
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
@@ -213,6 +229,8 @@ class IndexEngine:
 
     def close(self) -> None:
         """Close every connection."""
+        if self._lookups is not None:
+            self._lookups.close()
         self._readers.close()
         self._writers.close()
         self._engine.dispose()
@@ -355,7 +373,7 @@ class _Lender:
 def _deadline(connection: Connection) -> Iterator[None]:
     driver: Any = connection.connection.driver_connection
     end = time.monotonic() + _STATEMENT_TIMEOUT_S
-    driver.set_progress_handler(lambda: time.monotonic() > end, _PROGRESS_STEPS)
+    driver.set_progress_handler(lambda: time.monotonic() > end, PROGRESS_STEPS)
     try:
         yield
     finally:

@@ -128,14 +128,18 @@ class Prepared:
 
     def rows(self, connection: Connection, values: Values) -> list[tuple[Any, ...]]:
         """Run it once; return its rows."""
-        compiled = self._for(connection, values)
         cursor = connection.connection.cursor()
         try:
-            cursor.execute(compiled.sql(values), compiled.parameters(values))
+            cursor.execute(*self.bound(connection.dialect, values))
             found = list(cursor.fetchall())
         finally:
             cursor.close()
         return found
+
+    def bound(self, dialect: Dialect, values: Values) -> tuple[str, Any]:
+        """Return its text and its values, as the driver of a database wants them."""
+        compiled = self._for(dialect, values)
+        return compiled.sql(values), compiled.parameters(values)
 
     def value(self, connection: Connection, values: Values) -> Any:  # noqa: ANN401 - of any column
         """Run it once; return the first value of its only row."""
@@ -146,7 +150,7 @@ class Prepared:
         """Run it for each of ``many``, which have the same keys."""
         if not many:
             return
-        compiled = self._for(connection, many[0])
+        compiled = self._for(connection.dialect, many[0])
         sql = compiled.sql(many[0])
         cursor = connection.connection.cursor()
         try:
@@ -161,11 +165,11 @@ class Prepared:
         """Run an insert for each of ``many``; return what it returns of each, in order."""
         return [self.value(connection, values) for values in many]
 
-    def _for(self, connection: Connection, values: Values) -> _Compiled:
-        key = (connection.dialect.name, *values)
+    def _for(self, dialect: Dialect, values: Values) -> _Compiled:
+        key = (dialect.name, *values)
         compiled = self._compiled.get(key)
         if compiled is None:
-            compiled = _Compiled(self._statement, connection.dialect, values)
+            compiled = _Compiled(self._statement, dialect, values)
             self._compiled[key] = compiled
         return compiled
 

@@ -224,8 +224,7 @@ class InstanceReader:
     ) -> tuple[StoredInstance, InstanceDetail] | None:
         """Return one instance with its details; None when there is none to see."""
         statement, visible_to = _one_instance(scope)
-        with self._engine.read() as connection:
-            rows = statement.rows(connection, target.uids() | visible_to)
+        rows = self._engine.rows(statement, target.uids() | visible_to)
         for *columns, metadata, bulk, frames in rows:
             return _stored(columns), InstanceDetail(metadata, bulk, frames)
         return None
@@ -298,8 +297,7 @@ class InstanceReader:
         """
         uids = target.uids()
         statement, visible_to = _last_change(scope, tuple(uids))
-        with self._engine.read() as connection:
-            rows = statement.rows(connection, uids | visible_to)
+        rows = self._engine.rows(statement, uids | visible_to)
         for number, at in rows:
             return number, None if at is None else clock.from_us(at)
         return None
@@ -311,16 +309,14 @@ class InstanceReader:
                 yield keys[start : start + _PAGE]
 
     def _rows(self, statement: Prepared, page: list[int]) -> dict[int, Sequence[Any]]:
-        with self._engine.read() as connection:
-            return {row[0]: row for row in statement.rows(connection, {"keys": page})}
+        return {row[0]: row for row in self._engine.rows(statement, {"keys": page})}
 
     def _keys(self, scope: Scope, targets: Sequence[Target]) -> list[int]:
         # 8 bytes an instance: even a study of 100,000 is a small list.
         if len(targets) == 1:
             uids = targets[0].uids()
             prepared, visible_to = _keys_of(scope, tuple(uids))
-            with self._engine.read() as connection:
-                return [key for (key,) in prepared.rows(connection, uids | visible_to)]
+            return [key for (key,) in self._engine.rows(prepared, uids | visible_to)]
         statement = (
             select(instance.c.id)
             .join(series, series.c.id == instance.c.series_fk)
