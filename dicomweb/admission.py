@@ -37,6 +37,17 @@ _TOLERANT: Final = re.compile(r"/+(?:dicom-web|wado|api|health|metrics)(?:/|$)")
 _DEFAULT_PORTS: Final = (80, 443)
 _SLASHES: Final = re.compile(r"/{2,}")
 _BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_CONDITIONS: Final = frozenset(
+    (
+        b"if-match",
+        b"if-none-match",
+        b"if-modified-since",
+        b"if-unmodified-since",
+        b"range",
+        b"if-range",
+    )
+)
+_MORE: Final = frozenset((b"content-length", b"transfer-encoding", b"expect", b"upgrade"))
 _PLAIN: Final = re.compile(rb"[\x21-\x24\x26-\x7e]*")
 
 
@@ -52,11 +63,23 @@ class Asker:
         Whether a program of this machine asks, and no web page or proxy for another.
     fault
         What is wrong with the head; "" for nothing.
+    is_conditional
+        Whether a header makes the answer depend on what the asker holds, or wants a part of it.
+    has_more
+        Whether there is, or may be, more to the request than its head.
+    accepts
+        Every Accept.
+    origin
+        Of the page that asks; "" for none.
     """
 
     reached: Reached
     is_local_program: bool = False
     fault: str = ""
+    is_conditional: bool = False
+    has_more: bool = False
+    accepts: tuple[str, ...] = ()
+    origin: str = ""
 
 
 class Gate:
@@ -84,14 +107,15 @@ class Gate:
         for part, name in ((raw, "path"), (query, "query")):
             if wrong := _malformed(part):
                 return HTTPStatus.BAD_REQUEST, f"the {name} of the URL {wrong}"
-        asker = self._asks(scope)
+        asker = self.asker(scope)
         if asker.fault:
             return HTTPStatus.BAD_REQUEST, asker.fault
         scope[ASKER_KEY] = asker
         scope["path"] = _normal_path(scope["path"], asker.reached.prefix)
         return None
 
-    def _asks(self, scope: Scope) -> Asker:
+    def asker(self, scope: Scope) -> Asker:
+        """Return what the head of a request says of who asks."""
         headers = tuple(scope["headers"])
         length = sum([len(name) + len(value) for name, value in headers])
         ask = self._remembered if length <= _REMEMBERED_BYTES else self._asker
@@ -117,7 +141,15 @@ class Gate:
             host = _with_own_port(host, server)
         told = reached(scheme, host, headers, trusted=is_trusted(peer, self._proxies))
         local = not forwarded and _is_local_program(headers)
-        return Asker(self._public or told, local)
+        names = {name for name, _ in raw_headers}
+        return Asker(
+            self._public or told,
+            local,
+            is_conditional=not _CONDITIONS.isdisjoint(names),
+            has_more=not _MORE.isdisjoint(names),
+            accepts=tuple(headers.getlist("accept")),
+            origin=headers.get("origin", ""),
+        )
 
 
 def _is_local_program(headers: Headers) -> bool:

@@ -16,7 +16,7 @@ SERVICE_PATH = "/dicom-web"
 
 def archive_of(request: Request) -> Archive:
     """Return the archive this application serves."""
-    archive: Archive = request.app.state.archive
+    archive: Archive = request.scope["app"].state.archive
     return archive
 
 

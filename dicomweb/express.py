@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from starlette.applications import Starlette
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from dicomweb.admission import Gate
+from dicomweb.admission import ASKER_KEY, LONGEST_URL_BYTES, Gate
 from dicomweb.cors import Origins
 from dicomweb.inline import AtOnce, was_tried
 from dicomweb.resources import OPERATION_KEY, Resource
@@ -33,10 +32,8 @@ _FIRST_IDENTIFIER: Final = 3
 # What a peer does not take at once is read into memory.
 _LONGEST_BYTES: Final = 1 << 20
 _SHORT_BYTES: Final = 16384
-# A request with any of these has a body, or wants something else than an answer.
-_UNUSUAL: Final = frozenset({b"content-length", b"transfer-encoding", b"expect", b"upgrade"})
-# What the gate and the router would have to read first.
-_ELABORATE: Final = re.compile(rb"[?%#]|//")
+# A path that nothing has to be read of: no query, no escape, no doubled slash.
+_SIMPLE: Final = re.compile(rb"(?:/[!$&-.0-;=@-Z_a-z~]+)+")
 
 
 _Shape = tuple[int, str, tuple[str, ...]]
@@ -100,14 +97,17 @@ class Express:
             Headers that the server puts before those of the answer.
         """
         begun = time.perf_counter()
-        if _ELABORATE.search(target):
+        if len(target) > LONGEST_URL_BYTES or not _SIMPLE.fullmatch(target):
             return None
         path = target.decode("latin-1")
         parts = path.split("/")
         quick = self._quick.get(_shape(parts))
-        if quick is None or not _UNUSUAL.isdisjoint(dict(scope["headers"])):
+        if quick is None:
             return None
-        identifiers = zip(quick.identifiers, parts[_FIRST_IDENTIFIER::2], strict=True)
+        asker = self._gate.asker(scope)
+        if asker.fault or asker.has_more:
+            return None
+        identifiers = parts[_FIRST_IDENTIFIER::2]
         own = {
             **scope,
             "method": "GET",
@@ -116,11 +116,10 @@ class Express:
             "query_string": b"",
             "app": self._app,
             "route": quick.resource,
-            "path_params": dict(identifiers),
+            "path_params": dict(zip(quick.identifiers, identifiers, strict=True)),
             OPERATION_KEY: quick.operation,
+            ASKER_KEY: asker,
         }
-        if self._gate.fault(own) is not None:
-            return None
         try:
             response = quick.handler.attempt(Request(own))
         except Exception:  # noqa: BLE001 - the long way has an answer to each
@@ -144,7 +143,7 @@ class Express:
         request_id = new_request_id()
         headers = [*first, *response.raw_headers]
         mark(headers, request_id)
-        self._origins.mark(headers, Headers(scope=scope).get("origin", ""))
+        self._origins.mark(headers, scope[ASKER_KEY].origin)
         head = _head(response.status_code, headers)
         if head is None:
             return None

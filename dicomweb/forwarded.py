@@ -7,7 +7,7 @@ URL: what comes from outside is written into answers.
 import ipaddress
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from starlette.datastructures import Headers
@@ -49,11 +49,12 @@ class Reached:
     scheme: str
     host: str
     prefix: str
+    url: str = field(init=False)
 
-    @property
-    def url(self) -> str:
-        """The root, without a slash at the end."""
-        return f"{self.scheme}://{self.host}{self.prefix}"
+    def __post_init__(self) -> None:
+        """Put the root together, without a slash at its end: every link begins with it."""
+        url = f"{self.scheme}://{self.host}{self.prefix}"
+        object.__setattr__(self, "url", url)
 
 
 def is_host(text: str) -> bool:

@@ -24,6 +24,7 @@ from archive.dicom.transfer_syntax import (
 )
 from archive.errors import NotAcceptableError
 from dicomweb.accept import MediaType, parse_accept, read_ranges
+from dicomweb.context import asker_of
 
 DICOM: Final = "application/dicom"
 OCTETS: Final = "application/octet-stream"
@@ -183,7 +184,7 @@ def _wanted(
     prefer: Callable[[Offer], bool],
     key: Hashable,
 ) -> Iterable[Offer]:
-    accepts = tuple(request.headers.getlist("accept"))
+    accepts = asker_of(request).accepts
     simple = not request.scope["query_string"] and sum(map(len, accepts)) <= _LONGEST_REMEMBERED
     if key is None or not simple:
         return _in_order(_asked(request), candidates, prefer)

@@ -1,6 +1,5 @@
 """Retrieved content as it goes out: one body, or the parts of a multipart (PS3.18 §8.6.1)."""
 
-import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -11,10 +10,11 @@ from starlette.responses import Response
 
 from archive.dicom.part10 import Buffer
 from archive.retrieve.reading import cut
+from dicomweb.chance import random_name
 from dicomweb.conditional import Validators, answered_early, byte_range
 from dicomweb.negotiation import MULTIPART
 from dicomweb.responses import HeldResponse, StreamedResponse
-from dicomweb.sendfile import FileSpan, Piece
+from dicomweb.sendfile import FileSpan, Piece, in_memory, length_of
 
 IMMUTABLE: Final = "private, max-age=31536000, immutable"
 REVALIDATE: Final = "private, no-cache"
@@ -120,32 +120,38 @@ def _response(
     early = answered_early(request, envelope.validators, headers)
     if early is not None:
         return early
-    boundary = _new_boundary()
-    if known is not None and all(part.body is not None for part in known):
+    boundary = random_name()  # no content holds it
+    pieces = None if known is None else _pieces(boundary, known)
+    held = None if pieces is None else in_memory(pieces)
+    if held is not None:
         return HeldResponse(
-            list(_framed(boundary, iter(known))),
+            held,
             media_type=_content_type(boundary, kind),
             status_code=envelope.status,
             headers=headers,
         )
+    length = None
+    if known is not None:
+        length = _length(boundary, known) if pieces is None else length_of(pieces)
     return StreamedResponse(
         lambda: _framed(boundary, parts()),
         media_type=_content_type(boundary, kind),
-        length=None if known is None else _length(boundary, known),
+        length=length,
         status_code=envelope.status,
         headers=headers,
-        pieces=None if known is None else _pieces(boundary, known),
+        pieces=pieces,
     )
 
 
 def _pieces(boundary: str, parts: Sequence[Part]) -> list[Piece] | None:
-    """Return a body of parts as stretches of files and what stands between them."""
+    """Return a body of parts as stretches of files, or memory, and what is between them."""
     pieces: list[Piece] = []
     between = b""
     for part in parts:
-        if part.file is None:
+        content = part.file if part.body is None else part.body
+        if content is None:
             return None
-        pieces += (between + _head(boundary, part), part.file)
+        pieces += (between + _head(boundary, part), content)
         between = b"\r\n"
     return [*pieces, between + _closing(boundary)]
 
@@ -161,7 +167,7 @@ def _length(boundary: str, parts: Sequence[Part]) -> int | None:
 
 def part_stream(parts: Iterator[Part], kind: str) -> tuple[str, Iterator[Buffer]]:
     """Return the Content-Type of a multipart, and its body."""
-    boundary = _new_boundary()
+    boundary = random_name()
     return _content_type(boundary, kind), _framed(boundary, parts)
 
 
@@ -214,11 +220,6 @@ def single_response(
         headers=headers,
         pieces=None if part.file is None else [part.file.cut(start, count)],
     )
-
-
-def _new_boundary() -> str:
-    """Return a boundary that no content holds: 128 random bits."""
-    return secrets.token_hex(16)
 
 
 def _head(boundary: str, part: Part) -> bytes:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -77,7 +78,27 @@ def error_response(_request: Request, error: Exception) -> Response:
     return problem(mapped(error).status, str(error), headers=headers)
 
 
-class StreamedResponse(Response):
+class _Headed(Response):
+    """An answer whose headers are all given."""
+
+    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+        """Write the headers as they are sent, as the library does: a series asks so often."""
+        media_type = self.media_type or ""
+        if media_type.startswith("text/"):  # the library adds a character set
+            super().init_headers(headers)
+            return
+        given = {**(headers or {}), "content-type": media_type}
+        self.raw_headers = [
+            (_header_name(name), value.encode("latin-1")) for name, value in given.items()
+        ]
+
+
+@lru_cache(maxsize=256)
+def _header_name(name: str) -> bytes:
+    return name.lower().encode("latin-1")
+
+
+class StreamedResponse(_Headed):
     """A body made while it is sent, by an iterator that blocks.
 
     When the asker goes away the iterator is closed: nothing more is read or decoded.
@@ -167,7 +188,7 @@ class StreamedResponse(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-class HeldResponse(Response):
+class HeldResponse(_Headed):
     """A body that is in memory already, in one piece or a few; sent without a thread.
 
     Parameters
@@ -187,7 +208,7 @@ class HeldResponse(Response):
         self.status_code, self.media_type = status_code, media_type
         self.background = None
         self.pieces = pieces
-        length = str(sum(map(len, pieces)))
+        length = str(sum([len(piece) for piece in pieces]))
         self.init_headers({**(headers or {}), "content-length": length})
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:

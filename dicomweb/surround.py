@@ -1,6 +1,5 @@
 """What surrounds every request: a name, a count, a log line, and an answer come what may."""
 
-import os
 import time
 from http import HTTPStatus
 from typing import Final
@@ -10,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from archive.log import get_logger, log_info
 from archive.metrics import note_request
+from dicomweb.chance import random_name
 from dicomweb.resources import OPERATION_KEY
 from dicomweb.responses import RETRY_AFTER_S, problem
 from dicomweb.sendfile import SENT_KEY
@@ -93,13 +93,13 @@ class _Exchange:
 
 def new_request_id() -> str:
     """Return a name for a request."""
-    return os.urandom(8).hex()
+    return random_name()[:16]
 
 
 def mark(headers: list[tuple[bytes, bytes]], request_id: str) -> None:
     """Add to the headers of an answer what every answer has."""
     headers += ((b"x-request-id", request_id.encode()), _NO_SNIFFING)
-    if all(name != _RESOURCE_POLICY[0] for name, _ in headers):
+    if _RESOURCE_POLICY[0] not in dict(headers):
         headers.append(_RESOURCE_POLICY)
 
 
@@ -115,7 +115,7 @@ def note(scope: Scope, request_id: str, status: int, length: int, begun: float) 
     """
     seconds = time.perf_counter() - begun
     route = scope.get("route")
-    name = scope.get(OPERATION_KEY) or getattr(route, "name", "none")
+    name = str(scope.get(OPERATION_KEY) or getattr(route, "name", "none"))
     note_request(name, status // 100, seconds)
     # The query string stays out: it holds what was searched for, names among it.
     log_info(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
+from pathlib import Path
 
 from archive.dicom.parse import parse_instance
 from archive.dicom.part10 import read_file_meta
@@ -183,7 +184,7 @@ class Rebuilder:
     def _body(self, found: _Found) -> memoryview:
         path = self._objects.local_path(found.key)
         if path is not None and found.size_bytes:
-            with path.open("rb") as file:
+            with Path(path).open("rb") as file:
                 return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         if found.size_bytes <= _IN_MEMORY_BYTES:
             return memoryview(self._objects.read(found.key, 0, found.size_bytes))

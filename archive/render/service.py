@@ -253,7 +253,7 @@ class RenderService:
         path = self._retrieve.path_of(pixels.stored)
         if path is not None:
             # The worker reads the bytes itself: they need not pass through this process.
-            return FrameSource(path=str(path), spans=frame.spans, data=None), stored_uid
+            return FrameSource(path=path, spans=frame.spans, data=None), stored_uid
         data = b"".join(self._retrieve.frame_chunks(pixels.stored, frame))
         return FrameSource(path=None, spans=(), data=data), stored_uid
 

@@ -4,6 +4,7 @@ import mmap
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Final
 
 from archive.dicom.part10 import Buffer
@@ -27,7 +28,7 @@ def object_view(retrieve: RetrieveService, stored: StoredInstance) -> Buffer:
     if path is None:
         return _spooled(retrieve.iter_chunks(stored))
     try:
-        with path.open("rb") as file:
+        with Path(path).open("rb") as file:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except FileNotFoundError as error:
         raise NotFoundError(f"no instance {stored.sop_instance_uid}") from error

@@ -4,7 +4,6 @@ import re
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from itertools import chain
-from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -92,7 +91,12 @@ class RetrieveService:
         NotFoundError
             If there is none that ``principal`` may see.
         """
-        return self._find(principal, ref)[0]
+        _require_read(principal)
+        with storage_translated():
+            found = self._reader.find_instance(principal.scope, _target(ref))
+        if found is None:
+            raise _not_found(ref)
+        return found
 
     def standing(
         self, principal: Principal, ref: StudyRef | SeriesRef
@@ -155,8 +159,8 @@ class RetrieveService:
         """Open the object, to be read into memory of the caller's."""
         return OpenInstance(self._objects, stored)
 
-    def path_of(self, stored: StoredInstance) -> Path | None:
-        """Return the file that holds the object, where it is one."""
+    def path_of(self, stored: StoredInstance) -> str | None:
+        """Return the path of the file that holds the object, where it is one."""
         return self._objects.local_path(stored.object_key)
 
     # -- metadata --------------------------------------------------------------------------
@@ -229,8 +233,17 @@ class RetrieveService:
         NotFoundError
             If the instance has no such frame, or no frames.
         """
-        stored, detail = self._find(principal, ref)
-        table = self._frame_table(ref, detail)
+        _require_read(principal)
+        with storage_translated():
+            found = self._reader.find_frames(principal.scope, _target(ref))
+        if found is None:
+            raise _not_found(ref)
+        stored, frames = found
+        if not frames:
+            raise NotFoundError(
+                f"instance {ref.sop_instance_uid} has no frames that could be told apart"
+            )
+        table = self._table(frames)
         return stored, [stored_frame(table, number) for number in frame_numbers]
 
     def frame_chunks(
@@ -350,13 +363,6 @@ class RetrieveService:
             inflated,
             word_bytes=words if value.length % words == 0 else 1,
         )
-
-    def _frame_table(self, ref: InstanceRef, detail: InstanceDetail) -> FrameTable:
-        if not detail.frames:
-            raise NotFoundError(
-                f"instance {ref.sop_instance_uid} has no frames that could be told apart"
-            )
-        return self._table(detail.frames)
 
     def _find(
         self, principal: Principal, ref: InstanceRef

@@ -125,26 +125,28 @@ def visible(scope: Scope) -> ColumnElement[bool]:
     )
 
 
+_DETAILS: Final = ("metadata", "bulk", "frames")
+
+
 @lru_cache(maxsize=64)
-def _one_instance(scope: Scope) -> tuple[Prepared, dict[str, Any]]:
-    """Select one instance with its details, prepared, for every frame asks for it.
+def _one_instance(scope: Scope, details: tuple[str, ...]) -> tuple[Prepared, dict[str, Any]]:
+    """Select one instance with some of its details, prepared, for every frame asks for it.
 
     Returns
     -------
     tuple
         The statement, and those of its values that the scope decides.
     """
-    statement = (
-        select_instances(
-            instance_detail.c.metadata, instance_detail.c.bulk, instance_detail.c.frames
+    statement = select_instances(*(instance_detail.c[name] for name in details))
+    if details:
+        statement = statement.join(
+            instance_detail, instance_detail.c.instance_fk == instance.c.id
         )
-        .join(instance_detail, instance_detail.c.instance_fk == instance.c.id)
-        .where(
-            study.c.study_instance_uid == bindparam("study"),
-            series.c.series_instance_uid == bindparam("series"),
-            instance.c.sop_instance_uid == bindparam("sop"),
-            visible(scope),
-        )
+    statement = statement.where(
+        study.c.study_instance_uid == bindparam("study"),
+        series.c.series_instance_uid == bindparam("series"),
+        instance.c.sop_instance_uid == bindparam("sop"),
+        visible(scope),
     )
     return Prepared(statement), scope_values(statement)
 
@@ -223,11 +225,25 @@ class InstanceReader:
         self, scope: Scope, target: Target
     ) -> tuple[StoredInstance, InstanceDetail] | None:
         """Return one instance with its details; None when there is none to see."""
-        statement, visible_to = _one_instance(scope)
-        rows = self._engine.rows(statement, target.uids() | visible_to)
-        for *columns, metadata, bulk, frames in rows:
+        for *columns, metadata, bulk, frames in self._one(scope, target, *_DETAILS):
             return _stored(columns), InstanceDetail(metadata, bulk, frames)
         return None
+
+    def find_frames(self, scope: Scope, target: Target) -> tuple[StoredInstance, bytes] | None:
+        """Return one instance with its frame table; None when there is none to see."""
+        for *columns, frames in self._one(scope, target, "frames"):
+            return _stored(columns), frames
+        return None
+
+    def find_instance(self, scope: Scope, target: Target) -> StoredInstance | None:
+        """Return one instance alone; None when there is none to see."""
+        for columns in self._one(scope, target):
+            return _stored(columns)
+        return None
+
+    def _one(self, scope: Scope, target: Target, *details: str) -> list[tuple[Any, ...]]:
+        statement, visible_to = _one_instance(scope, details)
+        return self._engine.rows(statement, target.uids() | visible_to)
 
     def iter_instances(
         self, scope: Scope, targets: Sequence[Target]

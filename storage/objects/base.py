@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 Buffer = bytes | bytearray | memoryview
@@ -139,8 +138,8 @@ class ObjectStore(Protocol):
     def discard_stray(self, key: str) -> bool:
         """Remove an object that no index names, whole or half written; tell if it was there."""
 
-    def local_path(self, key: str) -> Path | None:
-        """Return the file that holds the object, where it is one."""
+    def local_path(self, key: str) -> str | None:
+        """Return the path of the file that holds the object, where it is one."""
 
     def uncached(self) -> "ObjectStore":
         """Return a store of the same objects that reads them from where they are durable."""

@@ -236,9 +236,10 @@ class BucketStore:
         """Return an object's length; raises ObjectMissingError."""
         return self._bucket.size(key)
 
-    def local_path(self, key: str) -> Path | None:
-        """Return the file of the cache that holds all of the object, where there is one."""
-        return None if self._cache is None else self._cache.whole(key)
+    def local_path(self, key: str) -> str | None:
+        """Return the path of the cache's file with all of the object, where there is one."""
+        file = None if self._cache is None else self._cache.whole(key)
+        return None if file is None else str(file)
 
     def answers(self) -> bool:
         """Tell whether the bucket is there."""

@@ -244,9 +244,9 @@ class DiskStore:
         with translated(key):
             return (self._root / key).stat().st_size
 
-    def local_path(self, key: str) -> Path | None:
-        """Return the file that holds the object."""
-        return self._root / key
+    def local_path(self, key: str) -> str | None:
+        """Return the path of the file that holds the object."""
+        return self._path(key)
 
     def uncached(self) -> "DiskStore":
         """Return this store: nothing lies between."""

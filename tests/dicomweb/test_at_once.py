@@ -3,6 +3,7 @@
 import re
 import socket
 import time
+from pathlib import Path
 
 import numpy as np
 from pydicom.uid import ExplicitVRLittleEndian
@@ -170,7 +171,7 @@ def test_metadata_of_a_deleted_series_are_not_there(client, archive):
 def test_a_series_whose_file_is_gone_is_an_error_not_half_an_answer(client, archive):
     ref = store(archive, large(1)).ref
     stored = archive.retrieve.instance(OPERATOR, ref)
-    archive.retrieve.path_of(stored).unlink()
+    Path(archive.retrieve.path_of(stored)).unlink()
     answer = client.get(f"/studies/{STUDY}/series/{SERIES}", headers={"Accept": STORED})
     assert answer.status_code >= 400
 

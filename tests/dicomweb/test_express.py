@@ -4,6 +4,7 @@ import contextlib
 import re
 import socket
 import time
+from pathlib import Path
 
 import pytest
 
@@ -169,7 +170,7 @@ def test_what_was_deleted_is_not_there(client, archive, answered):
 def test_a_file_that_is_gone_is_an_error_not_half_an_answer(client, archive):
     ref = store(archive, large(1, rows=256)).ref
     warmed(client, frame_of(1))
-    archive.retrieve.path_of(archive.retrieve.instance(OPERATOR, ref)).unlink()
+    Path(archive.retrieve.path_of(archive.retrieve.instance(OPERATOR, ref))).unlink()
     answer = client.get(frame_of(1), headers={"Accept": FRAMES})
     assert answer.status_code >= 500
     assert answer.headers["content-type"] == "application/problem+json"

@@ -1,6 +1,7 @@
 """What the archive stands for: there, visible, sound, and of the class that is named."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 from pydicom.uid import generate_uid
@@ -83,7 +84,7 @@ def test_of_a_sop_uid_in_several_studies_every_one_must_be_sound(kept):
 
 @on_disk
 def test_a_file_that_cannot_be_read_is_a_processing_failure(kept):
-    broken = kept.objects.local_path(key(kept))
+    broken = Path(kept.objects.local_path(key(kept)))
     broken.unlink()
     broken.mkdir()
     assert outcome(kept, KEPT) == {0: FailureReason.PROCESSING_FAILURE}

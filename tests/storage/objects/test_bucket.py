@@ -4,6 +4,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -75,7 +76,7 @@ def test_an_object_is_read_once_from_the_bucket_and_nothing_is_listed(store, buc
     for _ in range(3):
         assert b"".join(store.iter_chunks(KEY, 0, 500_000, 65536)) == body
         assert bytes(store.read_now(KEY, 499_000, 1000)) == body[-1000:]
-        assert store.local_path(KEY).read_bytes() == body
+        assert Path(store.local_path(KEY)).read_bytes() == body
     # Another process of this node, and this one when it is started again.
     assert BucketStore(bucket, tmp_path, cache_bytes=100_000_000).read(KEY, 0, 5) == body[:5]
     assert bucket.reads == [(KEY, 0)]
