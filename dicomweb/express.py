@@ -21,9 +21,10 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from dicomweb.admission import ASKER_KEY, LONGEST_URL_BYTES, Gate
 from dicomweb.cors import Origins
 from dicomweb.inline import AtOnce, was_tried
+from dicomweb.ready import Counter, Ready
 from dicomweb.resources import OPERATION_KEY, Resource
 from dicomweb.responses import HeldResponse, JsonResponse, StreamedResponse
-from dicomweb.sendfile import FileSpan, Piece, Ready, length_of
+from dicomweb.sendfile import Piece, length_of
 from dicomweb.surround import mark, new_request_id, note
 
 # A path is cut at its slashes: names stand at the even places, identifiers between them.
@@ -31,7 +32,6 @@ _FIRST_NAME: Final = 2
 _FIRST_IDENTIFIER: Final = 3
 # What a peer does not take at once is read into memory.
 _LONGEST_BYTES: Final = 1 << 20
-_SHORT_BYTES: Final = 16384
 # A path that nothing has to be read of: no query, no escape, no doubled slash.
 _SIMPLE: Final = re.compile(rb"(?:/[!$&-.0-;=@-Z_a-z~]+)+")
 
@@ -81,6 +81,7 @@ class Express:
         self._gate = gate
         self._origins = origins
         self._quick = _by_shape(resources)
+        self._counter = Counter()
 
     def answer(
         self, scope: Scope, target: bytes, first: Sequence[tuple[bytes, bytes]]
@@ -148,7 +149,7 @@ class Express:
         if head is None:
             return None
         try:
-            ready = Ready(_begun(head, body))
+            ready = self._counter.ready((head, *body))
         except OSError:
             return None
         note(scope, request_id, response.status_code, length_of(body), begun)
@@ -166,14 +167,6 @@ def _body(response: Response | None) -> Sequence[Piece] | None:
     if response is not None and type(response) in (Response, JsonResponse):
         return (response.body,)
     return None
-
-
-def _begun(head: bytes, body: Sequence[Piece]) -> list[Piece]:
-    """Return the pieces of an answer; what is short goes out with its head."""
-    first, *rest = body
-    if isinstance(first, FileSpan) or len(first) > _SHORT_BYTES:
-        return [head, *body]
-    return [head + first, *rest]
 
 
 def _by_shape(resources: Sequence[Resource]) -> Mapping[_Shape, _Quick]:

@@ -12,8 +12,9 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from dicomweb.express import Express
+from dicomweb.ready import Ready
 from dicomweb.responses import problem_body
-from dicomweb.sendfile import Ready, Wire
+from dicomweb.sendfile import Wire
 
 LONGEST_HEAD_BYTES: Final = 192 * 1024
 # The parser's own positions in a URL have 16 bits.
@@ -39,9 +40,14 @@ class BoundedProtocol(HttpToolsProtocol):
     _refusal = HTTPStatus.BAD_REQUEST
     # The loop's socket, to send to without its buffers; made when it is first needed.
     _socket: socket.socket | None = None
+    # Since when the peer may take its time, by the clock of the loop; None while it asks.
+    _idle_since: float | None = None
+    # One timer for many requests: to set it and take it back costs as much as to read a head.
+    _idle_timer: asyncio.TimerHandle | None = None
 
     def data_received(self, data: bytes) -> None:
         """Read on, unless what came before was refused."""
+        self._idle_since = None
         if not self._refused:
             super().data_received(data)
 
@@ -52,14 +58,16 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_url(self, url: bytes) -> None:
         """Count the request target."""
-        self._count(len(url), HTTPStatus.REQUEST_URI_TOO_LONG)
+        self._head_bytes += len(url)
         if len(self.url) + len(url) > _LONGEST_TARGET_BYTES:
             self._refuse(HTTPStatus.REQUEST_URI_TOO_LONG)
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Count a header."""
-        self._count(len(name) + len(value), HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        self._head_bytes += len(name) + len(value)
+        if self._head_bytes > LONGEST_HEAD_BYTES:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -93,10 +101,29 @@ class BoundedProtocol(HttpToolsProtocol):
             return False
         self.cycle = _ANSWERED
         self._send(ready)
-        if not keep_alive:
+        self.server_state.total_requests += 1
+        if keep_alive:
+            self._rest()
+        else:
             self.transport.close()
-        self.on_response_complete()
         return True
+
+    def _rest(self) -> None:
+        """Wait for the next request, as long as uvicorn waits."""
+        self._idle_since = self.loop.time()
+        if self._idle_timer is None:
+            self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._rested)
+
+    def _rested(self) -> None:
+        self._idle_timer = None
+        # Where a request came meanwhile, whoever answers it begins anew.
+        if self._idle_since is None or self.transport.is_closing():
+            return
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self._idle_timer = self.loop.call_later(left, self._rested)
+        else:
+            self.transport.close()
 
     def _last_headers(self) -> list[tuple[bytes, bytes]]:
         return [*self.server_state.default_headers, (b"connection", b"close")]
@@ -112,7 +139,9 @@ class BoundedProtocol(HttpToolsProtocol):
             number = self.transport.get_extra_info("socket").fileno()
             self._socket = socket.socket(fileno=number)
         try:
-            self.transport.writelines(ready.send(self._socket))
+            rest = ready.send(self._socket)
+            if rest:
+                self.transport.writelines(rest)
         except OSError:
             self.transport.abort()  # half an answer must not look whole
         finally:
@@ -122,12 +151,9 @@ class BoundedProtocol(HttpToolsProtocol):
         """Let go of the socket, which is the loop's to close."""
         if self._socket is not None:
             self._socket.detach()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         super().connection_lost(exc)
-
-    def _count(self, length: int, refusal: HTTPStatus) -> None:
-        self._head_bytes += length
-        if self._head_bytes > LONGEST_HEAD_BYTES:
-            self._refuse(refusal)
 
     def _refuse(self, refusal: HTTPStatus) -> None:
         self._refusal = refusal

@@ -9,7 +9,7 @@ import asyncio
 import os
 import select
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +25,6 @@ SENT_KEY: Final = "fileroom.sent"
 # How long a thread waits for a peer that has stopped reading.
 _PATIENCE_MS: Final = 50
 _MOST_AT_ONCE: Final = 1 << 30
-_NO_WAIT: Final = getattr(os, "RWF_NOWAIT", 0)
 # How long the loop lets what is written before a body wait, before it looks again.
 _LONGEST_PAUSE_S: Final = 0.05
 
@@ -200,98 +199,6 @@ class _Sending:
         finally:
             os.close(file)
         return True
-
-
-class Ready:
-    """Pieces that can be sent at once: their files are open and in the page cache.
-
-    Parameters
-    ----------
-    pieces
-        What is to be sent.
-
-    Raises
-    ------
-    OSError
-        If a file is not there, or not in memory.
-    """
-
-    def __init__(self, pieces: Sequence[Piece]) -> None:
-        self._pieces = pieces
-        self._files: list[int] = []
-        try:
-            for piece in pieces:
-                if isinstance(piece, FileSpan):
-                    self._open(piece)
-        except OSError:
-            self.close()
-            raise
-
-    def _open(self, span: FileSpan) -> None:
-        file = os.open(span.path, os.O_RDONLY | os.O_CLOEXEC)
-        self._files.append(file)
-        # A file is read from its beginning: where its end is in memory, the rest is.
-        end = span.offset + span.length
-        if os.preadv(file, [bytearray(1)], max(end - 1, 0), _NO_WAIT) != 1:
-            raise FileNotFoundError(f"{span.name} ends early")
-
-    def send(self, connection: socket.socket) -> list[Buffer]:
-        """Send what the connection takes now; return the rest, read into memory.
-
-        Raises
-        ------
-        OSError
-            If the connection is gone, or a file ends early.
-        """
-        files = iter(self._files)
-        for number, piece in enumerate(self._pieces):
-            if isinstance(piece, FileSpan):
-                file = next(files)
-                sent = _send_file(connection.fileno(), file, piece)
-                if sent < piece.length:
-                    return [_read(file, piece, sent), *self._rest(number + 1, files)]
-            else:
-                more = socket.MSG_MORE if number + 1 < len(self._pieces) else 0
-                sent = _send_bytes(connection, piece, more)
-                if sent < len(piece):
-                    return [memoryview(piece)[sent:], *self._rest(number + 1, files)]
-        return []
-
-    def _rest(self, start: int, files: Iterator[int]) -> Iterator[Buffer]:
-        for piece in self._pieces[start:]:
-            yield _read(next(files), piece, 0) if isinstance(piece, FileSpan) else piece
-
-    def close(self) -> None:
-        """Close the files."""
-        for file in self._files:
-            os.close(file)
-
-
-def _send_bytes(connection: socket.socket, piece: Buffer, flags: int) -> int:
-    try:
-        return connection.send(piece, flags | socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return 0
-
-
-def _send_file(descriptor: int, file: int, span: FileSpan) -> int:
-    sent = 0
-    while sent < span.length:
-        try:
-            count = os.sendfile(descriptor, file, span.offset + sent, span.length - sent)
-        except BlockingIOError:
-            break
-        if not count:
-            raise OSError(f"{span.name} ends {span.length - sent} bytes early")
-        sent += count
-    return sent
-
-
-def _read(file: int, span: FileSpan, start: int) -> bytes:
-    data = os.pread(file, span.length - start, span.offset + start)
-    if len(data) < span.length - start:
-        raise OSError(f"{span.name} ends early")
-    return data
 
 
 async def _writable(descriptor: int) -> None:

@@ -1,6 +1,7 @@
 """What is answered while it is read is whole, in its turn, and known to whoever counts."""
 
 import contextlib
+import http.client
 import re
 import socket
 import time
@@ -11,6 +12,7 @@ import pytest
 from archive.auth.principal import OPERATOR
 from archive.metrics import exposition
 from dicomweb.express import Express
+from dicomweb.protocol import BoundedProtocol
 from tests import postgresql
 from tests.conftest import on_disk, store, wait_until, wheel_file
 from tests.dicomweb.test_at_once import FRAMES, SERIES, STUDY, large
@@ -145,6 +147,43 @@ def test_a_reader_that_pauses_gets_all_of_a_frame(client, archive, answered):
         got = read_to_end(opened)
     assert answered[1:2] == [True] or not AT_ONCE
     assert got.count(body[-1000 * 1024 : -1]) == 4
+
+
+def test_what_a_reader_leaves_for_later_is_its_own(client, archive, answered):
+    bodies = [large(number, rows=120) for number in (1, 2)]  # short enough to be copied
+    for body in bodies:
+        store(archive, body)
+    warmed(client, frame_of(1), frame_of(2))
+    with connected(client) as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        for _ in range(40):  # more than the kernel holds for it
+            slow.sendall(head(client, frame_of(1)))
+        warmed(client, *[frame_of(2)] * 3)
+        slow.sendall(head(client, frame_of(1), "Connection: close"))
+        got = read_to_end(slow)
+    assert True in answered or not AT_ONCE
+    assert got.count(bodies[0][-120 * 2048 :]) == 41
+
+
+# With a query the long way is gone.
+@pytest.mark.parametrize("queries", [("", "", ""), ("", "?x=y"), ("?x=y", "")])
+def test_a_connection_that_rests_too_long_is_closed(client, archive, monkeypatch, queries):
+    made = BoundedProtocol.connection_made
+
+    def impatient(protocol, transport) -> None:
+        made(protocol, transport)
+        protocol.timeout_keep_alive = 1
+
+    monkeypatch.setattr(BoundedProtocol, "connection_made", impatient)
+    store(archive, large(1, rows=8))
+    warmed(client, frame_of(1))
+    opened = http.client.HTTPConnection(client.base_url.host, client.base_url.port, timeout=20)
+    for query in queries:
+        opened.request("GET", f"/dicom-web{frame_of(1)}{query}", headers={"Accept": FRAMES})
+        with opened.getresponse() as answer:
+            assert (answer.status, len(answer.read()) > 0) == (200, True)
+        time.sleep(0.2)
+    assert opened.sock.recv(1) == b""
 
 
 def test_who_goes_away_leaves_the_archive_as_it_was(client, archive, caplog):
