@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,9 +20,10 @@ IMMUTABLE: Final = "private, max-age=31536000, immutable"
 REVALIDATE: Final = "private, no-cache"
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """One part of an answer, or the whole of it.
+
+    A tuple, as its file is: a series has hundreds, and a data class takes five times as long.
 
     Parameters
     ----------
@@ -224,11 +225,12 @@ def single_response(
 
 def _head(boundary: str, part: Part) -> bytes:
     """Return what stands before a part's content; viewers read these names to the letter."""
-    lines = [f"--{boundary}", f"Content-Type: {part.content_type}"]
-    if part.length is not None:
-        lines.append(f"Content-Length: {part.length}")
-    lines.append(f"Content-Location: {part.location}")
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
+    length = "" if part.length is None else f"Content-Length: {part.length}\r\n"
+    head = (
+        f"--{boundary}\r\nContent-Type: {part.content_type}\r\n"
+        f"{length}Content-Location: {part.location}\r\n\r\n"
+    )
+    return head.encode("latin-1", "replace")
 
 
 def _closing(boundary: str) -> bytes:

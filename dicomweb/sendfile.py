@@ -10,9 +10,8 @@ import os
 import select
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import anyio.to_thread
 from starlette.types import Scope
@@ -29,8 +28,7 @@ _MOST_AT_ONCE: Final = 1 << 30
 _LONGEST_PAUSE_S: Final = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class FileSpan:
+class FileSpan(NamedTuple):
     """Bytes of a file.
 
     Parameters
@@ -125,15 +123,13 @@ class Wire:
             return 0
         connected: socket.socket = transport.get_extra_info("socket")
         # A handle of our own: the loop may close its own one meanwhile.
-        descriptor = os.dup(connected.fileno())
-        try:
-            sending = _Sending(descriptor, pieces)
-            while not await anyio.to_thread.run_sync(sending.go_on):
-                await _writable(descriptor)
-        except ConnectionError:
-            await self._hung_up()
-        finally:
-            os.close(descriptor)
+        with socket.socket(fileno=os.dup(connected.fileno())) as own:
+            sending = _Sending(own, pieces)
+            try:
+                while not await anyio.to_thread.run_sync(sending.go_on):
+                    await _writable(own)
+            except ConnectionError:
+                await self._hung_up()
         total = length_of(pieces)
         self._cycle.expected_content_length -= total
         return total
@@ -155,12 +151,13 @@ class Wire:
 class _Sending:
     """What is still to be sent."""
 
-    def __init__(self, descriptor: int, pieces: Sequence[Piece]) -> None:
-        self._descriptor = descriptor
+    def __init__(self, connection: socket.socket, pieces: Sequence[Piece]) -> None:
+        self._connection = connection
+        self._descriptor = connection.fileno()
         self._pieces = list(reversed(pieces))
         self._done = 0
         self._room = select.poll()
-        self._room.register(descriptor, select.POLLOUT)
+        self._room.register(connection, select.POLLOUT)
 
     def go_on(self) -> bool:
         """Send until all is sent, or the peer has stopped reading; tell which."""
@@ -174,9 +171,11 @@ class _Sending:
         return True
 
     def _bytes(self, piece: Buffer) -> bool:
+        # What stands between two files goes out with the second one.
+        more = socket.MSG_MORE if len(self._pieces) > 1 else 0
         while self._done < len(piece):
             try:
-                self._done += os.write(self._descriptor, memoryview(piece)[self._done :])
+                self._done += self._connection.send(memoryview(piece)[self._done :], more)
             except BlockingIOError:
                 if not self._room.poll(_PATIENCE_MS):
                     return False
@@ -201,11 +200,11 @@ class _Sending:
         return True
 
 
-async def _writable(descriptor: int) -> None:
+async def _writable(connection: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     room = asyncio.Event()
-    loop.add_writer(descriptor, room.set)
+    loop.add_writer(connection, room.set)
     try:
         await room.wait()
     finally:
-        loop.remove_writer(descriptor)
+        loop.remove_writer(connection)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 # Dotted path and value of everything below one attribute of a data set, by its tag.
 Terms = Mapping[str, tuple[tuple[str, str], ...]]
@@ -139,9 +140,10 @@ class ListedInstance:
     transfer_syntax_uid: str
 
 
-@dataclass(frozen=True, slots=True)
-class StoredInstance:
+class StoredInstance(NamedTuple):
     """An instance as the index knows it: enough to send its bytes.
+
+    A tuple, because one is made for every instance of every series that is sent.
 
     Parameters
     ----------

@@ -106,8 +106,7 @@ def stored_instance(row: Row[Any]) -> StoredInstance:
 
 def _stored(columns: Sequence[Any]) -> StoredInstance:
     *first, received_at, change_number = columns
-    values = (*first, clock.from_us(received_at), change_number)
-    return StoredInstance(*values)
+    return StoredInstance._make((*first, clock.from_us(received_at), change_number))
 
 
 # Not a parameter: only so can SQLite use the index of what is released, and look an instance
