@@ -1,14 +1,14 @@
-"""Fill an index of SQLite with studies of the population, as the archive would write them.
+"""Fill an index with studies of the population, as the archive would write them.
 
 The archive writes for durability: a transaction a batch, every index kept as it goes. Here
 nobody waits for an answer: rows are written in order, indexes are made at the end, and ten
 million instances take minutes instead of hours. A test holds both to equal tables.
 
     python -m benchmarks.filling FOLDER/index.db --studies 1000000
+    python -m benchmarks.filling postgresql://postgres@127.0.0.1/filled --studies 100000
 """
 
 import argparse
-import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.population import instances
+from benchmarks.sinks import open_sink
 from storage.index import clock
 from storage.index.changes import Change
-from storage.index.engine import IndexEngine
-from storage.index.gaps import SERIES_COLUMNS, STUDY_COLUMNS, TRIGRAM_COLUMNS
-from storage.index.migrate import migrate
+from storage.index.gaps import SERIES_COLUMNS, STUDY_COLUMNS
 from storage.index.parents import _PATIENT_COLUMNS
 from storage.index.rows import InstanceRow, NewInstance, Source
 from storage.index.tables import instance
@@ -28,7 +27,7 @@ from storage.index.terms import _Known
 
 _BATCH: Final = 2000
 _TABLES: Final = (
-    "patient", "study", "study_modality", "series", "term", "pair", "instance",
+    "source", "patient", "study", "study_modality", "series", "term", "pair", "instance",
     "instance_detail", "change",
 )  # fmt: skip
 
@@ -38,42 +37,38 @@ class Filling:
 
     Parameters
     ----------
-    path
-        The database; made if it is not there, else added to.
+    place
+        The file of SQLite, made if it is not there, or the URL of a database of PostgreSQL;
+        what it holds is added to.
     at_us
         The moment at which everything is received.
     """
 
-    def __init__(self, path: Path, *, at_us: int | None = None) -> None:
-        engine = IndexEngine(f"sqlite:///{path}")
-        migrate(engine)
-        engine.close()
+    def __init__(self, place: Path | str, *, at_us: int | None = None) -> None:
+        self._sink = open_sink(place)
         self._at_us = clock.now_us() if at_us is None else at_us
-        self._database = sqlite3.connect(path, isolation_level=None)
-        for pragma in ("journal_mode = MEMORY", "synchronous = OFF", "cache_size = -1500000"):
-            self._database.execute(f"PRAGMA {pragma}")
-        self._database.execute("BEGIN")
-        self._database.execute("CREATE TEMP TABLE pair (term_fk, series_fk)")
         self._rows: dict[str, list[dict[str, Any]]] = {name: [] for name in _TABLES}
         self._next = {
             name: self._last(name) + 1
-            for name in ("patient", "study", "series", "term", "instance")
+            for name in ("source", "patient", "study", "series", "term", "instance")
         }
         self._first_study = self._next["study"]
-        self._dropped = self._drop_indexes()
-        (self._change,) = self._one("SELECT value FROM counter WHERE name = 'change'")
+        if self._first_study == 1:
+            # What is filled already keeps its indexes.
+            self._sink.set_indexes_aside()
+        ((self._change,),) = self._sink.rows("SELECT value FROM counter WHERE name = 'change'")
         self._patients: dict[tuple[str, str, str], int] = {
             (site, issuer, identifier): key
-            for site, issuer, identifier, key in self._database.execute(
+            for site, issuer, identifier, key in self._sink.rows(
                 "SELECT site, issuer_of_patient_id, patient_id, id FROM patient"
             )
         }
         self._terms: dict[tuple[str, str], int] = {
             (path_, value): key
-            for path_, value, key in self._database.execute("SELECT path, value, id FROM term")
+            for path_, value, key in self._sink.rows("SELECT path, value, id FROM term")
         }
         self._sources: dict[str, int] = dict(
-            self._database.execute("SELECT source_key, id FROM source")
+            self._sink.rows("SELECT source_key, id FROM source")
         )
 
     def add(self, study: Iterable[NewInstance]) -> None:
@@ -114,24 +109,7 @@ class Filling:
     def close(self) -> None:
         """Write what is left, make the indexes, commit."""
         self._write()
-        run = self._database.execute
-        run(
-            "INSERT INTO series_term (term_fk, series_fk)"
-            " SELECT term_fk, series_fk FROM pair ORDER BY 1, 2"
-        )
-        run("DROP TABLE pair")
-        for statement in self._dropped:
-            run(statement)
-        names = ", ".join(TRIGRAM_COLUMNS)
-        run(
-            f"INSERT INTO study_text (rowid, {names})"
-            f" SELECT id, {names} FROM study WHERE id >= ?",
-            (self._first_study,),
-        )
-        run("UPDATE counter SET value = ? WHERE name = 'change'", (self._change,))
-        run("COMMIT")
-        run("PRAGMA journal_mode = WAL")
-        self._database.close()
+        self._sink.close(first_study=self._first_study, change=self._change)
 
     # -- rows --------------------------------------------------------------------------------
 
@@ -233,14 +211,9 @@ class Filling:
     def _source(self, new: NewInstance) -> int:
         key = self._sources.get(new.source_key)
         if key is None:
+            key = self._sources[new.source_key] = self._take("source")
             values = {field.name: getattr(new.source, field.name) for field in fields(Source)}
-            values["source_key"] = new.source_key
-            marks = ", ".join(f":{name}" for name in values)
-            key = self._database.execute(
-                f"INSERT INTO source ({', '.join(values)}) VALUES ({marks}) RETURNING id",
-                values,
-            ).fetchone()[0]
-            self._sources[new.source_key] = key
+            self._rows["source"].append(values | {"id": key, "source_key": new.source_key})
         return key
 
     # -- the database --------------------------------------------------------------------------
@@ -250,42 +223,17 @@ class Filling:
         self._next[name] = key + 1
         return key
 
-    def _one(self, statement: str) -> Any:
-        return self._database.execute(statement).fetchone()
-
     def _last(self, table: str) -> int:
-        return self._one(f"SELECT coalesce(max(id), 0) FROM {table}")[0]
+        ((last,),) = self._sink.rows(f"SELECT coalesce(max(id), 0) FROM {table}")
+        return last
 
     def _write(self) -> None:
         for name in _TABLES:
-            rows = self._rows[name]
-            if rows:
-                names = list(rows[0])
-                quoted = ", ".join(f'"{one}"' for one in names)
-                marks = ", ".join("?" * len(names))
-                self._database.executemany(
-                    f"INSERT INTO {name} ({quoted}) VALUES ({marks})",
-                    [tuple(row.values()) for row in rows],
-                )
+            if rows := self._rows[name]:
+                self._sink.write(name, rows)
                 self._rows[name] = []
 
-    def _drop_indexes(self) -> list[str]:
-        """Drop what can be made at the end; return how. What is filled already keeps it."""
-        if self._next["study"] > 1:
-            return []
-        tables = ", ".join(f"'{name}'" for name in _INDEXED)
-        found = self._database.execute(
-            "SELECT name, sql FROM sqlite_master"
-            f" WHERE type = 'index' AND sql IS NOT NULL AND tbl_name IN ({tables})"
-        ).fetchall()
-        for name, _ in found:
-            self._database.execute(f"DROP INDEX {name}")
-        return [statement for _, statement in found]
 
-
-_INDEXED: Final = (
-    "patient", "study", "study_modality", "series", "series_term", "instance", "change",
-)  # fmt: skip
 _OF_INSTANCE: Final = tuple(
     field.name for field in fields(InstanceRow) if field.name in instance.c
 )
@@ -297,10 +245,10 @@ def population(first: int, count: int) -> Iterator[Iterator[NewInstance]]:
         yield instances(number)
 
 
-def fill(path: Path, studies: int, *, first: int = 0, say: bool = False) -> float:
+def fill(place: Path | str, studies: int, *, first: int = 0, say: bool = False) -> float:
     """Add ``studies`` studies of the population to an index; return the seconds it took."""
     started = time.monotonic()
-    filling = Filling(path)
+    filling = Filling(place)
     for done, study in enumerate(population(first, studies), 1):
         filling.add(study)
         if say and done % 20_000 == 0:
@@ -313,18 +261,19 @@ def fill(path: Path, studies: int, *, first: int = 0, say: bool = False) -> floa
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.filling", description=__doc__)
-    parser.add_argument("path", type=Path, help="the index to fill")
+    parser.add_argument("place", help="the file of SQLite, or postgresql://...")
     parser.add_argument("--studies", type=int, default=1000)
     parser.add_argument("--first", type=int, default=0, help="number of the first study")
     parser.add_argument(
         "--shape", help="one study more, of series with so many instances: 10000,10000"
     )
     arguments = parser.parse_args()
+    place = arguments.place if "://" in arguments.place else Path(arguments.place)
     if arguments.studies:
-        seconds = fill(arguments.path, arguments.studies, first=arguments.first, say=True)
+        seconds = fill(place, arguments.studies, first=arguments.first, say=True)
         print(f"{arguments.studies} studies in {seconds:.0f} s")
     if arguments.shape:
-        filling = Filling(arguments.path)
+        filling = Filling(place)
         shape = tuple(int(count) for count in arguments.shape.split(","))
         filling.add(instances(9_000_000, shape))
         filling.close()

@@ -1,6 +1,10 @@
 """How cost grows with the archive: the same searches and the same ingest at several sizes.
 
     python -m benchmarks.growth --sizes 1000,10000,100000,1000000 --out docs/performance
+    python -m benchmarks.growth --sizes 1000,10000 --index 'postgresql://postgres@127.0.0.1/g{}'
+
+With ``--index`` there is a database for each size, ``{}`` its number of studies, filled where
+it is empty; all that its server does is counted, so nobody else should use that.
 
 Each size is an index filled with the population (`benchmarks.filling`), served by a real
 `fileroom serve` with its settings as they are. ``--keep FOLDER`` keeps the indexes there, and
@@ -31,6 +35,7 @@ from benchmarks.harness import (
     environment,
     in_processes,
     instance,
+    postgres_cpu_s,
     served,
 )
 from benchmarks.plots import curves
@@ -49,6 +54,24 @@ class Cost:
     p95_ms: float
     cpu_ms: float
     requests: int
+    postgres_ms: float = 0.0
+
+
+class Meter:
+    """The CPU of the archive, and of its PostgreSQL server, where it has one."""
+
+    def __init__(self, server: Server, index: str) -> None:
+        self._server, self._index = server, index
+
+    def read(self) -> tuple[float, float]:
+        """Return the seconds that each has used."""
+        other = postgres_cpu_s(self._index) if self._index else 0.0
+        return self._server.cpu_s(), other
+
+    def since(self, before: tuple[float, float], count: int) -> tuple[float, float]:
+        """Return the milliseconds for each of ``count`` operations."""
+        own, other = self.read()
+        return 1000 * (own - before[0]) / count, 1000 * (other - before[1]) / count
 
 
 # -- what is asked -----------------------------------------------------------------------------
@@ -107,21 +130,22 @@ def any_attribute(studies: int) -> dict[str, list[str]]:
     }
 
 
-def cost(server: Server, paths: list[str], requests: int) -> Cost:
+def cost(server: Server, paths: list[str], requests: int, index: str = "") -> Cost:
     """Ask ``paths`` in turn on one connection; each once before it is measured."""
     connection = connect(server)
     for path in paths:
         _get(connection, path)
     took = []
-    before = server.cpu_s()
+    meter = Meter(server, index)
+    before = meter.read()
     for number in range(requests):
         started = time.perf_counter()
         _get(connection, paths[number % len(paths)])
         took.append(1000 * (time.perf_counter() - started))
-    cpu = 1000 * (server.cpu_s() - before) / requests
+    own, other = meter.since(before, requests)
     connection.close()
     took.sort()
-    return Cost(statistics.median(took), took[int(0.95 * len(took))], cpu, requests)
+    return Cost(statistics.median(took), took[int(0.95 * len(took))], own, requests, other)
 
 
 def _get(connection: http.client.HTTPConnection, path: str) -> int:
@@ -138,17 +162,20 @@ def _get(connection: http.client.HTTPConnection, path: str) -> int:
 # -- what comes in -----------------------------------------------------------------------------
 
 
-def ingest(server: Server, count: int, first: int) -> tuple[float, float]:
-    """Store CT instances on one association; return instances a second, CPU ms each."""
+def ingest(server: Server, count: int, first: int, index: str = "") -> dict[str, float]:
+    """Store CT instances on one association; return instances a second, and CPU ms each."""
     template = ct_template()
     warm = [instance(template, first, number) for number in range(20)]
     in_processes([partial(c_store, server.dicom_port, warm)])
     items = [instance(template, first + 1, number) for number in range(count)]
-    before, started = server.cpu_s(), time.perf_counter()
+    meter = Meter(server, index)
+    before, started = meter.read(), time.perf_counter()
     in_processes([partial(c_store, server.dicom_port, items)])
     seconds = time.perf_counter() - started
     time.sleep(1)
-    return count / seconds, 1000 * (server.cpu_s() - before) / count
+    own, other = meter.since(before, count)
+    found = {"instances a second": count / seconds, "CPU ms each": own}
+    return found | ({"CPU ms each, PostgreSQL": other} if index else {})
 
 
 # -- what is large -----------------------------------------------------------------------------
@@ -199,38 +226,64 @@ def _watched(server: Server) -> Iterator[list[float]]:
 # -- all of it ---------------------------------------------------------------------------------
 
 
-def measure(folder: Path, studies: int, requests: int, stored: int) -> dict[str, object]:
-    """Measure one size; its index lies in ``folder``, or is filled there."""
-    index = folder / "index.db"
-    seconds = None
-    if not index.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        seconds = fill(index, studies)
-        filling = Filling(index)
-        filling.add(instances(_LARGE, (10_000,) * 5))
-        filling.close()
-    with served(folder) as server:
+def measure(
+    folder: Path, studies: int, requests: int, stored: int, index: str = ""
+) -> dict[str, object]:
+    """Measure one size; its index is in ``folder``, or ``index``, or is filled there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    place = index or folder / "index.db"
+    seconds = None if _is_filled(place) else _filled(place, studies)
+    settings = {"FILEROOM_INDEX__URL": index} if index else {}
+    with served(folder, **settings) as server:
         found: dict[str, object] = {
-            name: asdict(cost(server, paths, max(requests, 5)))
+            name: asdict(cost(server, paths, max(requests, 5), index))
             for kinds in (searches(studies), any_attribute(studies))
             for name, paths in kinds.items()
         }
-        rate, cpu = ingest(server, stored, first=random.randrange(1, 9000))
         return {
             "studies": studies,
             "filled in s": seconds,
-            "index MB": index.stat().st_size / 1e6,
+            "index MB": _size_bytes(place) / 1e6,
             "searches": found,
-            "ingest": {"instances a second": rate, "CPU ms each": cpu},
+            "ingest": ingest(server, stored, random.randrange(1, 9000), index),
             "large": large(server),
         }
+
+
+def _is_filled(place: Path | str) -> bool:
+    if isinstance(place, Path):
+        return place.exists()
+    import psycopg
+
+    with psycopg.connect(place) as connection:
+        found = connection.execute("SELECT to_regclass('study') IS NOT NULL").fetchone()
+    return bool(found and found[0])
+
+
+def _filled(place: Path | str, studies: int) -> float:
+    seconds = fill(place, studies)
+    filling = Filling(place)
+    filling.add(instances(_LARGE, (10_000,) * 5))
+    filling.close()
+    return seconds
+
+
+def _size_bytes(place: Path | str) -> int:
+    if isinstance(place, Path):
+        return place.stat().st_size
+    import psycopg
+
+    with psycopg.connect(place) as connection:
+        found = connection.execute("SELECT pg_database_size(current_database())").fetchone()
+    return int(found[0]) if found else 0
 
 
 def table(results: list[dict[str, object]]) -> str:
     """Return the costs as Markdown: a row for each kind, a column for each size."""
     sizes = [f"{result['studies']:,}" for result in results]
     lines = [
-        "Each cell: p50 / p95 ms as the client sees it, server CPU ms.", "",
+        "Each cell: p50 / p95 ms as the client sees it, server CPU ms"
+        " (+ that of PostgreSQL).", "",
         "| studies | " + " | ".join(sizes) + " |", "|---|" + "---|" * len(sizes),
     ]  # fmt: skip
     for name in results[0]["searches"]:
@@ -250,7 +303,8 @@ def table(results: list[dict[str, object]]) -> str:
 
 
 def _cell(cost: dict[str, float]) -> str:
-    return f"{cost['p50_ms']:.1f} / {cost['p95_ms']:.1f}, {cost['cpu_ms']:.2f}"
+    other = f" + {cost['postgres_ms']:.2f}" if cost["postgres_ms"] else ""
+    return f"{cost['p50_ms']:.1f} / {cost['p95_ms']:.1f}, {cost['cpu_ms']:.2f}{other}"
 
 
 def plots(results: list[dict[str, object]]) -> dict[str, str]:
@@ -279,23 +333,30 @@ def plots(results: list[dict[str, object]]) -> dict[str, str]:
 
 
 def run(
-    sizes: list[int], out: Path | None, keep: Path | None, requests: int, stored: int
+    sizes: list[int],
+    out: Path | None,
+    keep: Path | None,
+    requests: int,
+    stored: int,
+    index: str = "",
 ) -> str:
     """Measure every size; write JSON, Markdown and pictures; return the Markdown."""
     results = []
     for studies in sizes:
         with _folder(keep, studies) as folder:
-            results.append(measure(folder, studies, requests, stored))
+            named = index.format(studies)
+            results.append(measure(folder, studies, requests, stored, named))
     text = table(results)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
+        name, more = ("growth-postgresql", "postgresql-") if index else ("growth", "")
         head = f"# Growth, {time.strftime('%Y-%m-%d')}, {environment()}"
-        (out / "growth.json").write_text(
+        (out / f"{name}.json").write_text(
             json.dumps({"environment": environment(), "results": results}, indent=1) + "\n"
         )
-        (out / "growth.md").write_text(f"{head}\n\n{text}")
-        for name, picture in plots(results).items():
-            (out / name).write_text(picture)
+        (out / f"{name}.md").write_text(f"{head}\n\n{text}")
+        for picture, drawn in plots(results).items():
+            (out / f"{more}{picture}").write_text(drawn)
     return text
 
 
@@ -318,9 +379,19 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="folder that keeps the indexes")
     parser.add_argument("--requests", type=int, default=100, help="of each kind")
     parser.add_argument("--stored", type=int, default=200, help="instances sent in")
+    parser.add_argument("--index", default="", help="postgresql://.../name-with-{}")
     arguments = parser.parse_args()
     sizes = [int(size) for size in arguments.sizes.split(",")]
-    print(run(sizes, arguments.out, arguments.keep, arguments.requests, arguments.stored))
+    print(
+        run(
+            sizes,
+            arguments.out,
+            arguments.keep,
+            arguments.requests,
+            arguments.stored,
+            arguments.index,
+        )
+    )
 
 
 if __name__ == "__main__":

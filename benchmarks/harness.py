@@ -69,6 +69,21 @@ class Server:
         return total / 1024
 
 
+def postgres_cpu_s(url: str) -> float:
+    """Time on a processor of all processes of a PostgreSQL server on this machine, in seconds.
+
+    Those that have ended count, too: parallel workers live as long as a statement.
+    """
+    import psycopg
+
+    with psycopg.connect(url, autocommit=True) as connection:
+        own = connection.info.backend_pid
+        fields = Path(f"/proc/{own}/stat").read_text().rpartition(")")[2].split()
+        first = Server(int(fields[1]), "", 0, Path())
+        ended = Path(f"/proc/{first.pid}/stat").read_text().rpartition(")")[2].split()
+        return first.cpu_s() + (int(ended[13]) + int(ended[14])) / _TICKS
+
+
 def _of_threads(pid: int) -> float:
     """To the nanosecond, but for threads that have ended."""
     counted = 0
