@@ -68,6 +68,8 @@ def _prepare_session(connection: Any, _record: object) -> None:  # noqa: ANN401 
         "idle_in_transaction_session_timeout": f"{_IDLE_IN_TRANSACTION_S}s",
         # Compiling a statement takes longer than all but a few run.
         "jit": "off",
+        # Starting processes that help takes longer, too, and they are needed for others.
+        "max_parallel_workers_per_gather": "0",
     }
     calls = ", ".join(
         f"set_config('{name}', '{value}', false)" for name, value in chosen.items()
