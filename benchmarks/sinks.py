@@ -165,6 +165,12 @@ class PostgresSink:
         for statement in self._made_again:
             self._run(statement)
         self._run(f"UPDATE counter SET value = {change} WHERE name = 'change'")
+        # Triggers were off.
+        self._run("DELETE FROM study_day")
+        self._run(
+            "INSERT INTO study_day SELECT study_date, collection, partition, count(*)"
+            " FROM study WHERE number_of_instances > 0 GROUP BY 1, 2, 3"
+        )
         for table in ("patient", "study", "series", "instance", "source", "term"):
             self._run(
                 f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table}"

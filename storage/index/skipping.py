@@ -1,4 +1,4 @@
-"""Where a deep page of a study list begins: by the number of studies of each day, on SQLite.
+"""Where a deep page of a study list begins: by the number of studies of each day.
 
 An offset of a million passes a million studies by. How many each day has is known, so that
 only those of the page's first day are passed by.
@@ -6,15 +6,29 @@ only those of the page's first day are passed by.
 
 from typing import Any, Final
 
-from sqlalchemy import Connection, Integer, Select, Text, column, func, select, table
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Integer,
+    Select,
+    Text,
+    bindparam,
+    cast,
+    column,
+    func,
+    literal_column,
+    select,
+    table,
+)
 
 from storage.index.changes import in_scope
 from storage.index.predicates import NotAfter, Predicate
 from storage.index.prepared import PreparedCache
 from storage.index.scope import Scope
 
-# Passing fewer by costs less than looking at the days.
-_DEEP: Final = 20_000
+# Passing fewer by costs less than looking at the days: 75 ns each on SQLite, whose index
+# has all that is asked; 2 us on PostgreSQL, which looks at the studies themselves.
+_DEEP: Final = {"sqlite": 20_000, "postgresql": 3_000}
 _DAY: Final = table(
     "study_day",
     column("study_date", Text),
@@ -29,21 +43,32 @@ def skipped(
     connection: Connection, scope: Scope, predicates: tuple[Predicate, ...], offset: int
 ) -> tuple[tuple[Predicate, ...], int]:
     """Return predicates that leave out most of what an offset passes by, and the rest of it."""
-    if predicates or offset < _DEEP or connection.dialect.name != "sqlite":
+    if predicates or offset < _DEEP[connection.dialect.name]:
         return predicates, offset
-    days = _statements.of(scope, lambda: _days(scope)).rows(connection, {})
-    for day, studies in days:
-        if studies > offset:
-            return (NotAfter("study.study_date", day),), offset
-        offset -= studies
-    # Behind the last of them.
-    return (NotAfter("study.study_date", ""),), offset + sum(n for day, n in days if not day)
+    found = _statements.of(scope, lambda: _day_of(scope)).rows(connection, {"offset": offset})
+    for day, passed_by in found:
+        return (NotAfter("study.study_date", day),), offset - passed_by
+    # Behind the last of them: those without a date are passed by as well.
+    return (NotAfter("study.study_date", ""),), offset
 
 
-def _days(scope: Scope) -> Select[Any]:
-    return (
-        select(_DAY.c.study_date, func.sum(_DAY.c.studies))
+def _day_of(scope: Scope) -> Select[Any]:
+    """Select the day that the study behind an offset is of, and how many come before it."""
+    of_day = func.sum(_DAY.c.studies)
+    until = func.sum(of_day).over(order_by=_DAY.c.study_date.desc())
+    days = (
+        select(
+            _DAY.c.study_date,
+            cast(until, BigInteger).label("until"),
+            cast(until - of_day, BigInteger).label("before"),
+        )
         .where(in_scope(_DAY, scope))
         .group_by(_DAY.c.study_date)
-        .order_by(_DAY.c.study_date.desc())
+        .subquery()
+    )
+    return (
+        select(days.c.study_date, days.c.before)
+        .where(days.c.until > bindparam("offset", type_=BigInteger))
+        .order_by(days.c.study_date.desc())
+        .limit(literal_column("1"))
     )

@@ -3,6 +3,7 @@
 import itertools
 import sqlite3
 
+import psycopg
 import pytest
 
 from archive.auth.principal import OPERATOR
@@ -11,14 +12,16 @@ from archive.query.parameters import parse_search
 from archive.query.request import Level
 from archive.query.service import QueryService
 from benchmarks.filling import fill
-from benchmarks.population import study_uid
+from benchmarks.population import instances, study_uid
 from storage.index import planning, skipping
 from storage.index.candidates import CandidateSearch
 from storage.index.engine import IndexEngine
+from storage.index.insertion import InstanceInserter
 from storage.index.lifecycle import Act, InstanceLifecycle
 from storage.index.scope import Scope
 from storage.index.search import IndexSearch
 from storage.index.selection import Target
+from tests.conftest import new_database
 
 STUDIES = 400
 EVERYTHING = Scope(collections=None, partitions=None)
@@ -32,11 +35,25 @@ def path(tmp_path_factory):
     return path
 
 
-@pytest.fixture
-def query(path):
-    engine = IndexEngine(f"sqlite:///{path}")
+@pytest.fixture(scope="module")
+def url(postgres_cluster):
+    url = new_database(postgres_cluster)
+    fill(url, STUDIES)
+    return url
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+def query(request):
+    if request.param == "sqlite":
+        engine = IndexEngine(f"sqlite:///{request.getfixturevalue('path')}")
+    else:
+        engine = IndexEngine(driven(request.getfixturevalue("url")))
     yield QueryService(IndexSearch(engine), CandidateSearch(engine))
     engine.close()
+
+
+def driven(url):
+    return url.replace("://", "+psycopg://")
 
 
 def found(query, level=Level.STUDY, **keys) -> tuple[list[str], bool, int | None]:
@@ -112,7 +129,7 @@ def test_series_that_are_listed_are_those_that_are_asked_one_by_one(
 def test_a_deep_page_begins_where_the_pages_before_it_end(query, monkeypatch):
     whole = found(query, limit=str(STUDIES + 1))[0]
     assert len(whole) == STUDIES
-    monkeypatch.setattr(skipping, "_DEEP", 1)
+    monkeypatch.setattr(skipping, "_DEEP", {"sqlite": 1, "postgresql": 1})
     for offset in (1, 2, 57, 199, 200, STUDIES - 1, STUDIES, STUDIES + 5):
         expected = whole[offset : offset + 20]
         behind = max(STUDIES - offset - 20, 0)
@@ -128,7 +145,7 @@ def test_a_deep_page_skips_nothing_where_studies_have_no_date(tmp_path, monkeypa
     engine = IndexEngine(f"sqlite:///{tmp_path / 'index.db'}")
     query = QueryService(IndexSearch(engine), CandidateSearch(engine))
     whole = found(query)[0]
-    monkeypatch.setattr(skipping, "_DEEP", 1)
+    monkeypatch.setattr(skipping, "_DEEP", {"sqlite": 1, "postgresql": 1})
     pages = [found(query, limit="3", offset=str(offset))[0] for offset in range(0, 24, 3)]
     assert list(itertools.chain(*pages)) == whole
     engine.close()
@@ -155,6 +172,29 @@ def test_the_studies_of_each_day_are_counted_whatever_becomes_of_them(tmp_path):
     engine.close()
 
 
+@pytest.mark.postgresql
+def test_the_studies_of_each_day_are_counted_on_postgresql(postgres_cluster):
+    url = new_database(postgres_cluster)
+    fill(url, 10)
+    engine = IndexEngine(driven(url))
+    inserter, lifecycle = InstanceInserter(engine), InstanceLifecycle(engine, describe)
+    for number in range(10, 30):
+        inserter.insert(list(instances(number)))
+    assert days(url) == counted(url)
+    for number in (3, 4, 15):
+        lifecycle.delete(EVERYTHING, Target(study_uid(number)), ACT)
+    assert days(url) == counted(url)
+    lifecycle.restore(EVERYTHING, Target(study_uid(4)), ACT)
+    assert days(url) == counted(url)
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            "UPDATE study SET study_date = '20200101', partition = 'x' WHERE id < 9"
+        )
+    assert days(url) == counted(url)
+    assert sum(days(url).values()) == 28
+    engine.close()
+
+
 def days(path):
     return rows(path, "SELECT * FROM study_day WHERE studies <> 0")
 
@@ -167,8 +207,9 @@ def counted(path):
     )
 
 
-def rows(path, statement):
-    connection = sqlite3.connect(path)
+def rows(place, statement):
+    is_url = isinstance(place, str)
+    connection = psycopg.connect(place) if is_url else sqlite3.connect(place)
     found = {row[:-1]: row[-1] for row in connection.execute(statement)}
     connection.close()
     return found
