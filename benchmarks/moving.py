@@ -179,6 +179,7 @@ class Moving:
             # The URLs in its answers are then the same, whatever its port.
             "FILEROOM_ARCHIVE__PUBLIC_URL": "http://archive.example",
             "FILEROOM_ARCHIVE__KEEP_FREE_BYTES": "0",
+            "FILEROOM_RENDER__WORKERS": "1",
         }
         with served(self.data_dir, **(named | environment)) as server:
             yield server
