@@ -20,8 +20,6 @@ from archive.processes import RunningError, hold
 from archive.readiness import RUN_FOLDER
 from archive.render.pool import bind_socket
 
-_BACKLOG: Final = 1024
-
 # A render worker that had no job for so long makes room for one without decoders.
 _RENDER_IDLE_S: Final = 300.0
 # Where prometheus-client keeps the numbers that the processes of one archive share.
@@ -163,7 +161,7 @@ def _bind(section: str, host: str, port: int, key: str = "port") -> socket.socke
             f"cannot listen on {host}:{port}: {error.strerror}. Set [{section}] host and "
             f"{key}, or FILEROOM_{section.upper()}__{key.upper()}, to one that is free"
         ) from error
-    listening.listen(_BACKLOG)
+    # Workers listen, once they can serve: who called before would wait for they know not what.
     return listening
 
 

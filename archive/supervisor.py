@@ -31,6 +31,7 @@ _LONGEST_PAUSE_S: Final = 30.0
 _POLL_S: Final = 0.5
 _CHUNK_BYTES: Final = 65536
 _RENDER: Final = "render"
+_FACES: Final = ("http", "dicom", "tls")
 
 
 class SupervisorError(Exception):
@@ -291,6 +292,7 @@ class Supervisor:
                 os.kill(self._image.pid, signal.SIGTERM)
         self._signal_all(signal.SIGTERM)
         end = time.monotonic() + self._plan.drain_timeout_s + 2
+        self._take_no_calls()
         while not self._is_empty and time.monotonic() < end:
             self._wait(0.1)
             self._reap()
@@ -301,6 +303,17 @@ class Supervisor:
             self._reap_all()
         logger.info("archive.stopped")
         return 1 if late else 0
+
+    def _take_no_calls(self) -> None:
+        """Refuse callers: the kernel takes calls as long as anyone has the socket, as we do.
+
+        Who is refused at once calls another node; who is taken waits until the last association
+        of this one is over.
+        """
+        for face in _FACES:
+            if face in self._plan.sockets:
+                with contextlib.suppress(OSError):  # it never listened
+                    socket.socket(fileno=self._plan.sockets[face]).shutdown(socket.SHUT_RDWR)
 
     def _reap_all(self) -> None:
         for worker in self._workers:

@@ -1,6 +1,7 @@
 """One DICOM worker: accepts associations on a socket it may share, a thread for each."""
 
 import contextlib
+import errno
 import logging
 import select
 import signal
@@ -38,6 +39,7 @@ from dimse.tls import Mode, TlsAcceptor
 logger = get_logger(__name__)
 
 _POLL_S: Final = 0.5
+_BACKLOG: Final = 1024
 # With many associations a thread that holds the interpreter for 5 ms halves the rate.
 _SWITCH_INTERVAL_S: Final = 0.0005
 
@@ -94,6 +96,7 @@ class DicomServer:
         """Accept until `stop` is called; then let associations finish, for a while."""
         for listening in self._listening:
             listening.setblocking(False)
+            listening.listen(_BACKLOG)
         while not self._stopping.is_set():
             ready, _, _ = select.select(list(self._listening), [], [], _POLL_S)
             for listening in ready:
@@ -112,6 +115,10 @@ class DicomServer:
             connection, address = listening.accept()
         except (BlockingIOError, ConnectionError):
             return  # another worker was faster, or the peer has gone again
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # it listens no more: this node is told to end
+                return
+            raise
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         association = self._association(connection, address)
         association.secure = partial(self._tls.secure, mode=self._listening[listening])
