@@ -84,6 +84,11 @@ class Supervisor:
             for kind, count in plan.workers.items()
             for number in range(1, count + 1)
         ]
+        self._faces = {
+            name: socket.socket(fileno=plan.sockets[name])
+            for name in _FACES
+            if name in plan.sockets
+        }
         self._image: _Image | None = None
         self._is_prepared = False
         self._ended_early: dict[int, int] = {}
@@ -116,7 +121,7 @@ class Supervisor:
         while not self._stopping:
             self._start_due(time.monotonic())
             self._publish()
-            if not announced and all(worker.is_up for worker in self._workers):
+            if not announced and all(self._state().values()):
                 announced = True
                 sys.stdout.write(self._plan.announcement)
                 sys.stdout.flush()
@@ -234,7 +239,18 @@ class Supervisor:
         )
 
     def _publish(self) -> None:
-        write_readiness(self._data_dir, {worker.name: worker.is_up for worker in self._workers})
+        write_readiness(self._data_dir, self._state())
+
+    def _state(self) -> dict[str, bool]:
+        return {
+            worker.name: worker.is_up and self._takes_calls(kind_of(worker.name))
+            for worker in self._workers
+        }
+
+    def _takes_calls(self, kind: str) -> bool:
+        """Tell whether a worker of this kind has got so far that its face answers."""
+        face = self._faces.get("http" if kind == "health" else kind)
+        return face is None or bool(face.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
     # -- signals ---------------------------------------------------------------------------
 
@@ -310,10 +326,9 @@ class Supervisor:
         Who is refused at once calls another node; who is taken waits until the last association
         of this one is over.
         """
-        for face in _FACES:
-            if face in self._plan.sockets:
-                with contextlib.suppress(OSError):  # it never listened
-                    socket.socket(fileno=self._plan.sockets[face]).shutdown(socket.SHUT_RDWR)
+        for face in self._faces.values():
+            with contextlib.suppress(OSError):  # it never listened
+                face.shutdown(socket.SHUT_RDWR)
 
     def _reap_all(self) -> None:
         for worker in self._workers:
