@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import gc
 import logging
 import select
 import signal
@@ -42,6 +43,9 @@ _POLL_S: Final = 0.5
 _BACKLOG: Final = 1024
 # With many associations a thread that holds the interpreter for 5 ms halves the rate.
 _SWITCH_INTERVAL_S: Final = 0.0005
+# What is remembered of one instance for the next hundred is no garbage: by default the
+# collector looks it through again and again. An association leaves some hundred objects.
+_COLLECTED_AT: Final = 10_000
 
 
 class DicomServer:
@@ -236,6 +240,7 @@ def run(
     """Be one DICOM worker until SIGTERM; what the supervisor starts."""
     configure_logging(config.logging.level)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    gc.set_threshold(_COLLECTED_AT)
     with (
         open_archive(config, render_address=render_address) as archive,
         keeping(archive, house),
