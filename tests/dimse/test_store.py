@@ -492,6 +492,22 @@ def leaves_nothing(dicom) -> bool:
     return not any((data_dir / "incoming").iterdir()) and not any(objects.walk("objects"))
 
 
+@pytest.mark.parametrize("announced", [None, "1.2.3", "1." * 31 + "77", ""])
+@pytest.mark.parametrize("size", [60_000, 600_002])
+def test_the_object_is_header_and_data_set_whatever_was_announced(running, size, announced):
+    uid = new_uid()
+    data = large(size, uid)
+    with RawSender(running, ((CT, (EXPLICIT,)),)) as sender:
+        answer = sender.store(data, request(uid if announced is None else announced))
+        assert status(answer) == (0x0000 if announced is None else 0xB007)
+    whole = stored(running, uid)
+    assert whole.endswith(data)
+    header = whole[: -len(data)]
+    assert header[128:132] == b"DICM"
+    assert len(header) == 144 + struct.unpack_from("<I", header, 140)[0]
+    assert read(whole).file_meta.MediaStorageSOPInstanceUID == uid
+
+
 def test_a_large_instance_gets_its_true_header_too(running):
     uid = new_uid()
     data = large(12 * 1024**2, uid)
