@@ -39,7 +39,12 @@ class Announced:
 
 
 def expected_header(announced: Announced) -> bytes:
-    """Return the header of a data set that is what it is announced as."""
+    """Return the header of a data set that is what it is announced as.
+
+    Empty where that names no instance: then the data set has to.
+    """
+    if not (is_uid(announced.sop_class_uid) and is_uid(announced.sop_instance_uid)):
+        return b""
     return _header(
         announced,
         announced.sop_class_uid,

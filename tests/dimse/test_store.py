@@ -492,7 +492,7 @@ def leaves_nothing(dicom) -> bool:
     return not any((data_dir / "incoming").iterdir()) and not any(objects.walk("objects"))
 
 
-@pytest.mark.parametrize("announced", [None, "1.2.3", "1." * 31 + "77", ""])
+@pytest.mark.parametrize("announced", [None, "1.2.3", "1." * 31 + "77", "", "9" * 60000])
 @pytest.mark.parametrize("size", [60_000, 600_002])
 def test_the_object_is_header_and_data_set_whatever_was_announced(running, size, announced):
     uid = new_uid()
