@@ -47,6 +47,11 @@ class PeerService:
         title = ae_title.strip()
         return self._configured.get(title) or self._added().get(title)
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether `find` answers without asking the index."""
+        return time.monotonic() - self._known_since <= _FRESH_S
+
     def all(self) -> list[Peer]:
         """Return every peer, by AE title."""
         known = self._added() | self._configured

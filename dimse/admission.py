@@ -11,9 +11,13 @@ from pynetdicom import evt
 from pynetdicom.acse import ACSE
 from pynetdicom.pdu_primitives import UserIdentityNegotiation
 
+from archive.assembly import Archive
 from archive.config import ANYWHERE, Peer
 from archive.errors import ArchiveError
 from archive.log import get_logger
+from dimse.agreements import Agreement
+from dimse.peers import Caller
+from dimse.presence import Presence
 from dimse.tls import TlsSubject
 
 logger = get_logger(__name__)
@@ -77,6 +81,70 @@ def too_many(why: str) -> Rejection:
 def unavailable(why: str) -> Rejection:
     """Return the rejection while the archive cannot tell who is known."""
     return Rejection(_TRANSIENT, _SERVICE_PROVIDER_PRESENTATION, 1, why)
+
+
+class Admission:
+    """Lets callers in, as far as that is not a matter of their request.
+
+    Parameters
+    ----------
+    archive
+        Knows the peers.
+    presence
+        How many associations there are; None: as many as there may be.
+    """
+
+    def __init__(self, archive: Archive, presence: Presence | None) -> None:
+        self._archive = archive
+        self._presence = presence
+
+    def refusal(self, caller: Caller, tls_subject: TlsSubject | None) -> Rejection | None:
+        """Return why a caller may not call, or not from where it does."""
+        if caller.is_known:
+            return calls_from_its_place(caller.peer, caller.remote, tls_subject)
+        if not caller.peer.services:
+            return calling_not_recognized(
+                f"{caller.calling!r} is no peer, and [dimse] strangers are not let in"
+            )
+        return None
+
+    def enter(self, caller: Caller) -> int | Rejection | None:
+        """Return the slot that an association takes, if it needs one and there is one."""
+        if self._presence is None:
+            return None
+        limit = caller.peer.max_associations
+        slot = self._presence.enter(caller.calling, limit=limit)
+        if slot is None:
+            return too_many(
+                f"max_associations: {self._archive.config.dimse.max_associations} in all, "
+                f"{limit or 'any number'} of {caller.calling}"
+            )
+        return slot
+
+    def leave(self, slot: int | None) -> None:
+        """Give a slot back."""
+        if slot is not None and self._presence is not None:
+            self._presence.leave(slot)
+
+    def at_once(self, agreement: Agreement, remote: str) -> tuple[Caller, int | None] | None:
+        """Let a caller in who needs nothing looked up, in the index or in the network.
+
+        Returns
+        -------
+        tuple or None
+            The caller and its slot; None when it is refused, or that takes time to tell.
+        """
+        if not self._archive.peers.is_fresh:
+            return None
+        caller = Caller(
+            self._archive, calling=agreement.calling, called=agreement.called, remote=remote
+        )
+        if caller.is_known and not _is_place_known(caller.peer):
+            return None
+        if self.refusal(caller, None) is not None:
+            return None
+        slot = self.enter(caller)
+        return None if isinstance(slot, Rejection) else (caller, slot)
 
 
 class AdmittingACSE(ACSE):
@@ -146,6 +214,12 @@ def calls_from_its_place(
     return None
 
 
+def _is_place_known(peer: Peer) -> bool:
+    """Tell whether `calls_from_its_place` needs to ask nobody where the peer lives."""
+    asks = peer.host and not peer.calls_from and not peer.tls_subject
+    return not asks or _addresses.knows(peer.host)
+
+
 def _is_in(remote: str, network: str) -> bool:
     if network == ANYWHERE:
         return True
@@ -168,6 +242,11 @@ class _Addresses:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._known: dict[str, tuple[float, frozenset[Any]]] = {}
+
+    def knows(self, host: str) -> bool:
+        """Tell whether they need not be looked up."""
+        at, _ = self._known.get(host, (float("-inf"), None))
+        return time.monotonic() - at < _RESOLVED_S
 
     def of(self, host: str) -> frozenset[Any]:
         now = time.monotonic()

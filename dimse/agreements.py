@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from dimse.contexts import VERIFICATION
 from dimse.negotiation import QueryOptions
 
 _MOST: Final = 64
@@ -31,6 +32,8 @@ class Agreement:
         By SOP class.
     answer
         The A-ASSOCIATE-AC PDU.
+    calling, called, maximum_pdu
+        Of the request: AE titles, trimmed; the longest PDU that the peer takes, 0 for no limit.
     """
 
     request: Any
@@ -39,8 +42,16 @@ class Agreement:
     rejected: Sequence[Any]
     query_options: Mapping[str, QueryOptions]
     answer: bytes
+    calling: str = ""
+    called: str = ""
+    maximum_pdu: int = 0
 
     protocol_version = 1
+
+    @property
+    def only_verifies(self) -> bool:
+        """Whether nothing was accepted but Verification."""
+        return all(str(one.abstract_syntax) == VERIFICATION for one in self.accepted.values())
 
     def to_primitive(self) -> Any:  # noqa: ANN401 - pynetdicom's
         """Stand in for the PDU that was decoded."""

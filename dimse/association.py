@@ -22,14 +22,12 @@ from archive.errors import ArchiveError, ForbiddenError, UnauthenticatedError
 from archive.log import get_logger
 from dimse import commitment, find, messages, retrieve
 from dimse.admission import (
+    Admission,
     AdmittingACSE,
     Rejection,
     called_not_recognized,
-    calling_not_recognized,
-    calls_from_its_place,
     context_not_supported,
     not_identified,
-    too_many,
     too_narrow,
 )
 from dimse.agreements import Agreements
@@ -40,7 +38,6 @@ from dimse.messages import Command
 from dimse.negotiation import QueryOptions
 from dimse.peers import Caller
 from dimse.pool import Share
-from dimse.presence import Presence
 from dimse.providers import default_handlers
 from dimse.requests import FindRequest, GetRequest, MoveRequest, QueryRequest, refusal
 from dimse.status import statuses
@@ -80,8 +77,8 @@ class ServedAssociation(Association):
         pynetdicom's application entity: titles, timeouts, limits.
     archive
         What serves.
-    presence
-        How many associations there are; None: as many as there may be.
+    admission
+        Who is let in.
     """
 
     # By the names that pynetdicom has for them.
@@ -91,7 +88,7 @@ class ServedAssociation(Association):
         "DIMSEServiceProvider": StockMessages,
     }
 
-    def __init__(self, ae: Any, archive: Archive, presence: Presence | None = None) -> None:  # noqa: ANN401 - untyped
+    def __init__(self, ae: Any, archive: Archive, admission: Admission) -> None:  # noqa: ANN401 - untyped
         super().__init__(ae, "acceptor")
         self.dul: ServedUpperLayer
         self.dimse: ServedMessages
@@ -99,6 +96,7 @@ class ServedAssociation(Association):
         self.peers = archive.peers
         self.connection: socket.socket | None = None
         self.rejection: Rejection | None = None
+        self.was_accepted = False
         # Makes the connection what its port wants, before anything is read from it.
         self.secure: Callable[[Any], tuple[socket.socket, TlsSubject | None]] | None = None
         self.tls_subject: TlsSubject | None = None
@@ -107,8 +105,13 @@ class ServedAssociation(Association):
         self.reports = AssociationReports(self)
         self.links: Share | None = None
         self.agreements: Agreements | None = None
-        self._presence = presence
+        self._admission = admission
         self._slot: int | None = None
+
+    def resume(self, caller: Caller, slot: int | None) -> None:
+        """Be an association that was accepted, and said so, before this object was made."""
+        self.caller, self._slot = caller, slot
+        self.was_accepted = True
 
     def _bind_defaults(self) -> None:
         # Of each event there is one handler of this kind: they are replaced, never added to.
@@ -125,6 +128,12 @@ class ServedAssociation(Association):
     def calling_ae_title(self) -> str:
         """Who called."""
         return str(self.requestor.ae_title).strip()
+
+    @property
+    def called_ae_title(self) -> str:
+        """Who was called."""
+        request: Any = self.requestor.primitive
+        return str(request.called_ae_title).strip()
 
     @property
     def principal(self) -> Principal:
@@ -156,31 +165,36 @@ class ServedAssociation(Association):
             If the index, which knows the peers, does not answer.
         """
         request: Any = self.requestor.primitive
-        called = str(request.called_ae_title).strip()
-        calling = self.calling_ae_title
+        called = self.called_ae_title
         if str(request.application_context_name) != _DICOM_APPLICATION_CONTEXT:
             return context_not_supported(f"context {request.application_context_name}")
         if called != str(self.acceptor.ae_title).strip():
             return called_not_recognized(f"called AE title {called!r} is not this archive's")
         if 0 < self.maximum_pdu < messages.NARROWEST_PDU:
             return too_narrow(f"it takes PDUs of {self.maximum_pdu} bytes: not one value")
-        return self._admit_caller(calling, called) or self._take_slot()
+        # Who was accepted before this object was made was let in then.
+        return None if self.was_accepted else self._admit_caller(called)
 
-    def _admit_caller(self, calling: str, called: str) -> Rejection | None:
+    def _admit_caller(self, called: str) -> Rejection | None:
         remote = str(self.requestor.address)
         try:
             user = self._identified(remote)
         except UnauthenticatedError as error:
             return not_identified(str(error))
         self.caller = Caller(
-            self.archive, calling=calling, called=called, remote=remote, user=user
+            self.archive,
+            calling=self.calling_ae_title,
+            called=called,
+            remote=remote,
+            user=user,
         )
-        if not self.caller.is_known and not self.peer.services:
-            return calling_not_recognized(
-                f"{calling!r} is no peer, and [dimse] strangers are not let in"
-            )
-        if self.caller.is_known:
-            return calls_from_its_place(self.peer, remote, self.tls_subject)
+        refusal = self._admission.refusal(self.caller, self.tls_subject)
+        if refusal is not None:
+            return refusal
+        entered = self._admission.enter(self.caller)
+        if isinstance(entered, Rejection):
+            return entered
+        self._slot = entered
         return None
 
     def permits(self, service: Service) -> bool:
@@ -196,18 +210,6 @@ class ServedAssociation(Association):
             raise UnauthenticatedError("no user identity, which [dimse] require_identity wants")
         return None
 
-    def _take_slot(self) -> Rejection | None:
-        if self._presence is None:
-            return None
-        limit = self.peer.max_associations
-        self._slot = self._presence.enter(self.calling_ae_title, limit=limit)
-        if self._slot is None:
-            return too_many(
-                f"max_associations: {self.archive.config.dimse.max_associations} in all, "
-                f"{limit or 'any number'} of {self.calling_ae_title}"
-            )
-        return None
-
     def run_reactor(self) -> None:
         """Serve the association from negotiation to its end."""
         try:
@@ -220,8 +222,7 @@ class ServedAssociation(Association):
             self.reports.leave()
             if self.links is not None:
                 self.links.close()
-            if self._slot is not None and self._presence is not None:
-                self._presence.leave(self._slot)
+            self._admission.leave(self._slot)
             logger.info(
                 "association.ended",
                 extra=self._named()

@@ -40,6 +40,8 @@ class Connection(AssociationSocket):
         A socket, connected.
     timeout_s
         Seconds within which the peer must take 128 KiB of what is sent.
+    heard, said
+        What was read of it before; how many bytes of what is written were sent before.
     """
 
     def __init__(
@@ -48,12 +50,15 @@ class Connection(AssociationSocket):
         connected: socket.socket,
         *,
         timeout_s: float,
+        heard: bytes = b"",
+        said: int = 0,
     ) -> None:
         super().__init__(association, client_socket=connected)
         connected.setblocking(False)
         self.timeout_s = timeout_s
         self._raw = connected
-        self._ahead = bytearray()
+        self._ahead = bytearray(heard)
+        self._said = said
         self._ended = False
         self._waiting = select.poll()
         self._waiting.register(connected, select.POLLIN)
@@ -171,6 +176,9 @@ class Connection(AssociationSocket):
             If the connection is gone, or the peer does not take it in time.
         """
         left = memoryview(data)
+        if self._said:
+            said = min(self._said, len(left))
+            self._said, left = self._said - said, left[said:]
         taken, end = 0, time.monotonic() + self.timeout_s
         while left:
             count = self._written(left, end)

@@ -54,6 +54,9 @@ class DirectAssociation(ServedAssociation):
                 [*self._rejected_cx],
                 self.query_options,
                 layer.answered,
+                self.calling_ae_title,
+                self.called_ae_title,
+                self.maximum_pdu,
             )
             self.agreements.keep(layer.request, agreement)
 

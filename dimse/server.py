@@ -1,10 +1,8 @@
 """One DICOM worker: accepts associations on a socket it may share, a thread for each."""
 
 import contextlib
-import errno
 import gc
 import logging
-import select
 import signal
 import socket
 import sys
@@ -26,11 +24,14 @@ from archive.config import Config
 from archive.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from archive.log import configure_logging, get_logger
 from archive.readiness import RUN_FOLDER
+from dimse.admission import Admission
 from dimse.agreements import Agreements
 from dimse.association import ServedAssociation
 from dimse.connection import Connection
 from dimse.contexts import service_contexts
 from dimse.direct_association import DirectAssociation
+from dimse.doors import Arrival, Doors
+from dimse.greeting import Greeter, Guest
 from dimse.messages import MAXIMUM_PDU
 from dimse.negotiation import on_extended
 from dimse.pool import AssociationPool, Share
@@ -39,8 +40,8 @@ from dimse.tls import Mode, TlsAcceptor
 
 logger = get_logger(__name__)
 
-_POLL_S: Final = 0.5
-_BACKLOG: Final = 1024
+# What an association may take to abort, when the server stops.
+_ABORTING_S: Final = 0.5
 # With many associations a thread that holds the interpreter for 5 ms halves the rate.
 _SWITCH_INTERVAL_S: Final = 0.0005
 # What is remembered of one instance for the next hundred is no garbage: by default the
@@ -73,6 +74,7 @@ class DicomServer:
         if tls_listening is not None:
             self._listening[tls_listening] = "required"
         self._stopping = threading.Event()
+        self._doors = Doors(self._listening)
         self._tls = TlsAcceptor(self._settings, self._stopping)
         self._presence = Presence(
             archive.config.archive.data_dir / RUN_FOLDER / "associations",
@@ -81,9 +83,11 @@ class DicomServer:
         self._pool = AssociationPool(archive)
         self._contexts = service_contexts()
         self._agreements = Agreements()
+        self._admission = Admission(archive, self._presence)
         self._engine = (
             DirectAssociation if self._settings.engine == "direct" else ServedAssociation
         )
+        self._greeter = Greeter(self._doors, self._agreements, self._admission, self._begin)
         self._entity = self._application_entity()
         self._accepted = 0
         # Of the first association, for all: to bind them costs as much as a C-ECHO.
@@ -98,14 +102,15 @@ class DicomServer:
 
     def serve(self) -> None:
         """Accept until `stop` is called; then let associations finish, for a while."""
-        for listening in self._listening:
-            listening.setblocking(False)
-            listening.listen(_BACKLOG)
-        while not self._stopping.is_set():
-            ready, _, _ = select.select(list(self._listening), [], [], _POLL_S)
-            for listening in ready:
-                self._accept(listening)
-            self._associations = {one for one in self._associations if one.is_alive()}
+        with self._doors:
+            while not self._stopping.is_set():
+                for one in self._doors.wait(self._greeter.patience_s):
+                    if isinstance(one, Arrival):
+                        self._accept(one)
+                    else:
+                        self._greeter.hear(one)
+                self._greeter.see_to()
+            self._greeter.close()
         self._drain()
         self._pool.close()
         self._presence.close()
@@ -113,33 +118,42 @@ class DicomServer:
     def stop(self) -> None:
         """Accept nothing more."""
         self._stopping.set()
+        self._doors.ring()
 
-    def _accept(self, listening: socket.socket) -> None:
-        try:
-            connection, address = listening.accept()
-        except (BlockingIOError, ConnectionError):
-            return  # another worker was faster, or the peer has gone again
-        except OSError as error:
-            if error.errno == errno.EINVAL:  # it listens no more: this node is told to end
-                return
-            raise
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        association = self._association(connection, address)
-        association.secure = partial(self._tls.secure, mode=self._listening[listening])
+    def _accept(self, arrival: Arrival) -> None:
+        self._accepted += 1
+        mode = self._listening[arrival.listening]
+        name = f"association-{self._accepted}"
+        guest = Guest(arrival.connection, arrival.address, name, mode)
+        if mode == "off" and self._engine is DirectAssociation:
+            self._greeter.welcome(guest)
+        else:
+            self._begin(guest)
+
+    def _begin(self, guest: Guest) -> None:
+        association = self._association(guest)
+        association.secure = partial(self._tls.secure, mode=guest.mode, heard=guest.heard)
+        if guest.caller is not None:
+            association.resume(guest.caller, guest.slot)
+        self._associations = {one for one in self._associations if one.is_alive()}
         self._associations.add(association)
         association.start()
 
-    def _association(
-        self, connection: socket.socket, address: tuple[str, int]
-    ) -> ServedAssociation:
-        association = self._engine(self._entity, self._archive, self._presence)
-        self._accepted += 1
-        association.name = f"association-{self._accepted}"
+    def _association(self, guest: Guest) -> ServedAssociation:
+        association = self._engine(self._entity, self._archive, self._admission)
+        connection = guest.connection
+        association.name = guest.name
         association.connection = connection
         association.links = Share(self._pool)
         association.agreements = self._agreements
         association.set_socket(
-            Connection(association, connection, timeout_s=self._settings.network_timeout_s)
+            Connection(
+                association,
+                connection,
+                timeout_s=self._settings.network_timeout_s,
+                heard=guest.heard,
+                said=guest.said,
+            )
         )
         acceptor, requestor = association.acceptor, association.requestor
         acceptor.maximum_length = MAXIMUM_PDU
@@ -149,7 +163,7 @@ class DicomServer:
         acceptor.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         # Negotiation only reads them: one list serves all, where pynetdicom copies it deeply.
         acceptor.supported_contexts = self._contexts
-        requestor.address_info = AddressInformation.from_tuple(address)
+        requestor.address_info = AddressInformation.from_tuple(guest.address)
         if self._handlers is not None:
             association._handlers = self._handlers  # noqa: SLF001 - nobody binds more
             return association
@@ -178,7 +192,7 @@ class DicomServer:
         for association in self._associations:
             if association.is_alive():
                 association.abort(block=False)
-                association.join(_POLL_S)
+                association.join(_ABORTING_S)
 
 
 def _one_operation(_event: evt.Event) -> tuple[int, int]:
@@ -199,7 +213,9 @@ def _answer_default_window(event: evt.Event) -> None:
 
 
 def _log_accepted(event: evt.Event) -> None:
-    _log("association.accepted", event)
+    association: Any = event.assoc
+    if not association.was_accepted:
+        _log("association.accepted", event)
 
 
 def _log_rejected(event: evt.Event) -> None:

@@ -134,7 +134,7 @@ class TlsAcceptor:
             )
 
     def secure(
-        self, connection: socket.socket, mode: Mode
+        self, connection: socket.socket, mode: Mode, *, heard: bytes = b""
     ) -> tuple[socket.socket, TlsSubject | None]:
         """Return the connection to go on with, and whose certificate the peer showed.
 
@@ -144,6 +144,8 @@ class TlsAcceptor:
             Just accepted; another one is returned when TLS is spoken.
         mode
             Whether its port takes TLS.
+        heard
+            What was read of it before, without TLS.
 
         Raises
         ------
@@ -153,7 +155,7 @@ class TlsAcceptor:
             If it left without a word.
         """
         end = time.monotonic() + self._settings.association_timeout_s
-        begins_tls = self._first_byte(connection, end) == _HANDSHAKE
+        begins_tls = (heard[:1] or self._first_byte(connection, end)) == _HANDSHAKE
         if not begins_tls and mode == "required":
             raise TlsRefusedError(
                 "the peer does not speak TLS, and this port takes nothing else"

@@ -250,7 +250,8 @@ def serving(folder, engine: str = "direct", **settings) -> Iterator[DicomServer]
 
 
 def all_ended(server: DicomServer) -> bool:
-    return not any(one.is_alive() for one in server._associations)
+    guests = server._greeter._guests
+    return not guests and not any(one.is_alive() for one in server._associations)
 
 
 def leaves_nothing(server: DicomServer) -> None:
