@@ -169,12 +169,16 @@ def test_a_peer_that_hangs_up_is_told_as_that(asking):
 
 @pytest.mark.parametrize("reset", [False, True])
 def test_a_peer_that_hangs_up_before_it_is_asked_is_told_as_that(asking, monkeypatch, reset):
+    dialled = threading.Event()
+
     def hang_up(connection, ended):
+        dialled.wait(5)  # before that it would not even be reached
         if reset:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def dialled_too_late(*args, **keywords):
         connection = dial(*args, **keywords)
+        dialled.set()
         waiting = select.poll()
         waiting.register(connection, select.POLLRDHUP)
         assert waiting.poll(5000)
