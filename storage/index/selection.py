@@ -1,6 +1,6 @@
 """Reading instances: which ones there are to retrieve, and what ingest worked out for them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -172,10 +172,34 @@ def _last_change(scope: Scope, named: tuple[str, ...]) -> tuple[Prepared, dict[s
 
 
 @lru_cache(maxsize=64)
-def _by_keys(scope: Scope) -> Select[Any]:
-    """Select instances by key; built once a scope, since sending asks page by page."""
+def _by_keys(scope: Scope) -> tuple[Prepared, dict[str, Any]]:
+    """Select instances by key, prepared, since sending asks page by page."""
     keys: BindParameter[int] = bindparam("keys", expanding=True)
-    return select_instances().where(instance.c.id.in_(keys), visible(scope))
+    statement = select_instances().where(instance.c.id.in_(keys), visible(scope))
+    return Prepared(statement), scope_values(statement)
+
+
+@lru_cache(maxsize=64)
+def _listed(scope: Scope, named: tuple[str, ...]) -> tuple[Prepared, dict[str, Any]]:
+    """Select in short what is visible of what is ``named``, in order, prepared."""
+    statement = _in_short().where(
+        *(_UIDS[name] == bindparam(name) for name in named), visible(scope)
+    )
+    return Prepared(statement), scope_values(statement)
+
+
+def _in_short() -> Select[Any]:
+    return (
+        select(
+            instance.c.id,
+            instance.c.sop_instance_uid,
+            instance.c.sop_class_uid,
+            instance.c.transfer_syntax_uid,
+        )
+        .join(series, series.c.id == instance.c.series_fk)
+        .join(study, study.c.id == series.c.study_fk)
+        .order_by(*_ORDER)
+    )
 
 
 @lru_cache(maxsize=64)
@@ -206,6 +230,14 @@ _WITH_METADATA: Final = _these(instance_detail.c.metadata)
 _WITH_DETAILS: Final = _these(
     instance_detail.c.metadata, instance_detail.c.bulk, instance_detail.c.frames
 )
+
+
+def _rows_of(connection: Connection, scope: Scope, targets: Sequence[Target]) -> Iterable[Any]:
+    if len(targets) > 1:
+        return connection.execute(_in_short().where(_any_of(targets), visible(scope)))
+    uids = targets[0].uids()
+    prepared, visible_to = _listed(scope, tuple(uids))
+    return prepared.rows(connection, uids | visible_to)
 
 
 class InstanceReader:
@@ -260,31 +292,21 @@ class InstanceReader:
         """Return the visible instances of ``targets`` in short, by study, series and number."""
         found: list[ListedInstance] = []
         for first in range(0, len(targets), _PAGE):
-            statement = (
-                select(
-                    instance.c.id,
-                    instance.c.sop_instance_uid,
-                    instance.c.sop_class_uid,
-                    instance.c.transfer_syntax_uid,
-                )
-                .join(series, series.c.id == instance.c.series_fk)
-                .join(study, study.c.id == series.c.study_fk)
-                .where(_any_of(targets[first : first + _PAGE]), visible(scope))
-                .order_by(*_ORDER)
-            )
+            page = targets[first : first + _PAGE]
             with self._engine.read() as connection:
                 found.extend(
                     # Of classes and syntaxes there are few: one text serves all.
                     ListedInstance(key, uid, intern(sop_class), intern(syntax))
-                    for key, uid, sop_class, syntax in connection.execute(statement)
+                    for key, uid, sop_class, syntax in _rows_of(connection, scope, page)
                 )
         return found
 
     def by_keys(self, scope: Scope, keys: Sequence[int]) -> dict[int, StoredInstance]:
         """Return those instances that are visible now, by key."""
         with self._engine.read() as connection:
-            rows = connection.execute(_by_keys(scope), {"keys": list(keys)})
-            return {row.id: stored_instance(row) for row in rows}
+            statement, visible_to = _by_keys(scope)
+            rows = statement.rows(connection, {"keys": list(keys)} | visible_to)
+        return {row[0]: _stored(row) for row in rows}
 
     def iter_metadata(
         self, scope: Scope, targets: Sequence[Target]
