@@ -1,5 +1,6 @@
 """C-GET and C-MOVE SCP (PS3.4 §C.4.2, §C.4.3): the same sub-operations, here or there."""
 
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -20,6 +21,8 @@ logger = get_logger(__name__)
 _OUT_OF_RESOURCES: Final = 0xA700
 _UNABLE_TO_COUNT: Final = 0xA701
 _NONE: Final = Remarks()
+# Nobody can read how far it is more often; each costs both sides as much as an instance header.
+_BETWEEN_S: Final = 0.1
 
 
 class _Retrieval:
@@ -31,6 +34,7 @@ class _Retrieval:
         self.context = context
         self.progress = Progress()
         self._is_peer_gone = False
+        self._silent_until = 0.0
         self._sender: Sender | None = None
 
     def run(self, act: Callable[["_Retrieval"], int]) -> None:
@@ -110,9 +114,16 @@ class _Retrieval:
         return CANCEL if self.progress.remaining else self.progress.final_status
 
     def report(self, entry: ListedInstance, status: int | None, reason: str) -> None:
-        """Count one outcome, and say so while others remain (PS3.4 §C.4.2.3.1)."""
+        """Count one outcome, and say so while others remain, unless that was said just now.
+
+        Pending responses are optional (PS3.4 §C.4.2.3.1, §C.4.3.3.1); the final one is not.
+        """
         self.progress.count(entry, status, reason)
-        if self.progress.remaining and not self._is_peer_gone:
+        if not self.progress.remaining or self._is_peer_gone:
+            return
+        now = time.monotonic()
+        if now >= self._silent_until:
+            self._silent_until = now + _BETWEEN_S
             try:
                 self._respond(PENDING)
             except OSError:

@@ -19,6 +19,12 @@ def sink_port() -> int:
 
 
 @pytest.fixture
+def says_all(monkeypatch) -> None:
+    """A pending response for each sub-operation, however soon it is done."""
+    monkeypatch.setattr("dimse.retrieve._BETWEEN_S", 0.0)
+
+
+@pytest.fixture
 def dicom(engine, tmp_path, sink_port):
     """A DICOM server over a real archive, on either engine."""
     config = make_config(

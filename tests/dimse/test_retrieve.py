@@ -79,6 +79,7 @@ def failed(identifier) -> list[str]:
 # -- what every response says ------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("says_all")
 def test_counts_are_right_in_every_response_and_the_last_lists_what_failed(dicom, study, sink):
     outcome = {study[1]: 0xB000, study[3]: 0xA700, study[4]: 0xB007}
     sink.answer = lambda uid: outcome.get(uid, 0)
@@ -92,6 +93,13 @@ def test_counts_are_right_in_every_response_and_the_last_lists_what_failed(dicom
     assert counts(final) == (None, 3, 1, 2)
     assert failed(identifier) == [study[3]]
     assert "A700" in final.ErrorComment
+
+
+def test_progress_of_a_move_is_said_at_first_and_not_too_often(dicom, study, sink, monkeypatch):
+    monkeypatch.setattr("dimse.retrieve._BETWEEN_S", 60.0)
+    (pending, _), (final, _) = move(dicom, **WHOLE)
+    assert (pending.Status, counts(pending)) == (0xFF00, (5, 1, 0, 0))
+    assert (final.Status, counts(final)) == (0x0000, (None, 6, 0, 0))
 
 
 def test_all_sent_is_success_without_an_identifier(dicom, study, sink):
@@ -440,6 +448,7 @@ def get(dicom, on_store, *, model=GET, level="STUDY", classes=(SECONDARY_CAPTURE
     return answers
 
 
+@pytest.mark.usefixtures("says_all")
 def test_get_counts_in_every_response_and_lists_what_failed(dicom, study):
     outcome = {study[1]: 0xB000, study[3]: 0xA700}
     *pending, (final, identifier) = get(
