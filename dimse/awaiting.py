@@ -67,6 +67,8 @@ class Answers:
         layer = self._association.dul
         try:
             if isinstance(layer, DirectUpperLayer):
+                if arrived.empty() and (answer := layer.next_store_answer(timeout_s)):
+                    return answer
                 layer.pump_until(
                     lambda: not arrived.empty() or layer.peek_next_pdu() is not None, timeout_s
                 )

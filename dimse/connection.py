@@ -9,6 +9,7 @@ import contextlib
 import select
 import socket
 import ssl
+import struct
 import time
 from typing import Any, Final
 
@@ -23,6 +24,8 @@ _MOST_AHEAD: Final = 4 * 1024**2
 # What one span of `timeout_s` is for, when writing: as much as the longest PDU received. All
 # there is, is handed to the kernel at once all the same.
 _WRITTEN_AT_ONCE: Final = 131072
+
+_PDU_HEADER: Final = struct.Struct(">BxI")
 
 _WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
@@ -78,6 +81,51 @@ class Connection(AssociationSocket):
             if not self._wait(select.POLLIN, end):
                 return False
         return True
+
+    def wait_for_whole(self, kind: int, longest: int, end: float) -> bytes | None:
+        """Wait for a PDU of a kind, and return it without taking it.
+
+        None if that does not come next, is longer than so many bytes, or is not whole when
+        nothing has come any more until ``end``: who reads on finds all that has come.
+        """
+        ahead = self._ahead
+        while not self._ended and not isinstance(self._raw, ssl.SSLSocket):
+            if len(ahead) >= _PDU_HEADER.size:
+                actual, length = _PDU_HEADER.unpack_from(ahead)
+                whole = _PDU_HEADER.size + length
+                if actual != kind or whole > longest:
+                    return None
+                if len(ahead) >= whole:
+                    return bytes(ahead[:whole])
+            if ahead:
+                self._acknowledge()
+            # What is waited for is hardly ever there already: to try first would be in vain.
+            if not self._wait(select.POLLIN, end):
+                return None
+            try:
+                data = self._raw.recv(_READ_AHEAD)
+            except OSError:
+                return None
+            self._ended = not data
+            ahead += data
+        return None
+
+    @property
+    def has_news(self) -> bool:
+        """Whether something may have come that was not taken yet, if only the end."""
+        if self._ahead or self._ended or isinstance(self._raw, ssl.SSLSocket):
+            return True
+        self._waiting.modify(self._raw, select.POLLIN)
+        return bool(self._waiting.poll(0))
+
+    @property
+    def has_more(self) -> bool:
+        """Whether something was read that was not taken yet."""
+        return bool(self._ahead)
+
+    def pass_over(self, count: int) -> None:
+        """Take bytes that were looked at."""
+        del self._ahead[:count]
 
     def peek(self, count: int) -> bytes:
         """Return bytes that `look` has found, and leave them."""

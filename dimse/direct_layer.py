@@ -9,10 +9,12 @@ from pynetdicom import evt
 from pynetdicom.pdu import A_ASSOCIATE_AC
 from pynetdicom.pdu_primitives import A_ABORT, A_ASSOCIATE, A_P_ABORT, A_RELEASE
 
+from archive.errors import InvalidRequestError
+from dimse import messages
 from dimse.agreements import Agreement, Agreements
 from dimse.connection import Connection
-from dimse.fragments import NOT_SPECIFIED, ProtocolError, check_header
-from dimse.messages import Command
+from dimse.fragments import NOT_SPECIFIED, P_DATA_TF, ProtocolError, check_header
+from dimse.messages import Command, StoreAnswer
 from dimse.requests import QueryRequest, request_of
 from dimse.upper_layer import ESTABLISHED, HEADER, MAY_SEND, Receiver, ServedUpperLayer
 from dimse.verification import EchoRequest
@@ -20,6 +22,7 @@ from dimse.verification import EchoRequest
 # A state that its own clock ends is looked at as often as this.
 _LONGEST_WAIT_S: Final = 60.0
 _ASSOCIATE_RQ: Final = 0x01
+_LONGEST_ANSWER: Final = 1024
 
 
 class DirectUpperLayer(ServedUpperLayer):
@@ -37,6 +40,8 @@ class DirectUpperLayer(ServedUpperLayer):
         self.request = b""
         self.agreement: Agreement | None = None
         self.answered = b""
+        # Nothing lay behind the answer that was taken in this moment: no use to look.
+        self._has_just_read = False
 
     # -- what pynetdicom calls -------------------------------------------------------------
 
@@ -130,13 +135,68 @@ class DirectUpperLayer(ServedUpperLayer):
                 return
             self.pump(left)
 
+    def next_store_answer(self, timeout_s: float) -> StoreAnswer | None:
+        """Wait for a C-STORE-RSP, if nothing else is to be seen to, and take it.
+
+        None where it is not the next that comes, in one value: then `pump` has its turn. It
+        would come to the same, by way of the state machine and of two queues.
+        """
+        if self.state != ESTABLISHED or self._is_busy():
+            return None
+        connection = self.connection
+        pdu = connection.wait_for_whole(
+            P_DATA_TF, _LONGEST_ANSWER, time.monotonic() + min(timeout_s, _LONGEST_WAIT_S)
+        )
+        if pdu is None or self._is_busy():
+            return None
+        answer = self._store_answer(pdu)
+        if answer is not None:
+            connection.pass_over(len(pdu))
+            self.active()
+            self._has_just_read = not connection.has_more
+        return answer
+
+    def _is_busy(self) -> bool:
+        return bool(
+            self._fragments.under_way
+            or not self._in_step
+            or self._kill_thread
+            or self.event_queue.queue
+            or self.to_provider_queue.queue
+            or self.to_user_queue.queue
+            or self.artim_timer.running
+        )
+
+    def _store_answer(self, pdu: bytes) -> StoreAnswer | None:
+        found = messages.only_command(pdu)
+        if found is None or found[0] not in self.assoc._accepted_cx:  # noqa: SLF001 - by ID
+            return None
+        try:
+            command = messages.parse_command(found[1])
+        except InvalidRequestError:
+            return None
+        is_answer = messages.number(command, messages.COMMAND_FIELD) == messages.C_STORE_RSP
+        is_whole = messages.DATA_SET_TYPE in command and StoreAnswer.can_be(command)
+        return StoreAnswer.of(command) if is_answer and is_whole else None
+
     def poll(self) -> None:
         """Take in every PDU that is there and whole; wait for none."""
+        if self._has_just_read or not self.has_news:
+            self._has_just_read = False
+            return
         messages_of: Any = self.assoc.dimse
         while not self._kill_thread and not messages_of.is_full and self._is_whole():
             self._read_pdu_data()
             self.active()
             self._turn()
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there may be something to read, or to do."""
+        connection = self.socket
+        if not isinstance(connection, Connection) or connection.socket is None:
+            return True
+        return self._is_busy() or connection.has_news
 
     @property
     def is_receiving(self) -> bool:

@@ -22,7 +22,6 @@ from dimse.admission import Admission
 from dimse.agreements import Agreement, Agreements
 from dimse.doors import Doors
 from dimse.fragments import P_DATA_TF
-from dimse.messages import COMMAND_FRAGMENT, LAST_FRAGMENT, PDV_HEADER
 from dimse.peers import Caller
 from dimse.tls import Mode
 from dimse.upper_layer import HEADER
@@ -249,13 +248,12 @@ def _named(guest: Guest, caller: Caller | None) -> dict[str, object]:
 @lru_cache(maxsize=256)
 def _answer(pdu: bytes, maximum_pdu: int) -> bytes | None:
     """Return what is answered to a P-DATA-TF PDU that is one C-ECHO-RQ; None if it is not."""
-    if len(pdu) < PDV_HEADER.size:
+    found = messages.only_command(pdu)
+    if found is None:
         return None
-    _, length, size, context_id, control = PDV_HEADER.unpack_from(pdu)
-    if size + 4 != length or control != COMMAND_FRAGMENT | LAST_FRAGMENT:
-        return None
+    context_id, raw = found
     try:
-        command = messages.parse_command(pdu[PDV_HEADER.size :])
+        command = messages.parse_command(raw)
     except InvalidRequestError:
         return None
     is_echo = messages.number(command, messages.COMMAND_FIELD) == C_ECHO_RQ

@@ -244,6 +244,19 @@ def room(maximum_pdu: int) -> int:
     return max((min(maximum_pdu, MAXIMUM_PDU) or MAXIMUM_PDU) - PDV_OVERHEAD, 2) & ~1
 
 
+def only_command(pdu: bytes) -> tuple[int, bytes] | None:
+    """Return what a whole P-DATA-TF PDU holds: a context ID and a command set.
+
+    None unless that is all: one value, of a command, and its last fragment.
+    """
+    if len(pdu) < PDV_HEADER.size:
+        return None
+    _, length, size, context_id, control = PDV_HEADER.unpack_from(pdu)
+    if size + 4 != length or control != COMMAND_FRAGMENT | LAST_FRAGMENT:
+        return None
+    return context_id, pdu[PDV_HEADER.size :]
+
+
 def framed(
     context_id: int, data: Buffer, *, maximum_pdu: int, control: int = 0, last: bool = True
 ) -> bytes:

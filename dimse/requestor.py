@@ -102,7 +102,7 @@ class Requestor(Association):
     def is_usable(self) -> bool:
         """Tell whether the peer has neither ended the association nor asked to."""
         layer = self.dul
-        if isinstance(layer, DirectUpperLayer) and layer.is_alive():
+        if isinstance(layer, DirectUpperLayer) and layer.is_alive() and layer.has_news:
             layer.pump(0)
         return self.is_established and layer.is_alive() and layer.peek_next_pdu() is None
 

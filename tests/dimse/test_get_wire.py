@@ -15,6 +15,8 @@ GET = "1.2.840.10008.5.1.4.1.2.2.3"
 ECHO_ID, GET_ID, STORE_ID = 1, 3, 5
 REMAINING, COMPLETED, FAILED, WARNING = 0x1020, 0x1021, 0x1022, 0x1023
 
+pytestmark = pytest.mark.usefixtures("says_all")
+
 
 @pytest.fixture
 def study(dicom) -> list[str]:
@@ -72,7 +74,79 @@ class Getting(Wire):
         )
 
     def answer(self, message_id: int, status: int = 0) -> None:
-        self.send(w.data(w.value(STORE_ID, COMMAND | LAST, store_response(message_id, status))))
+        self.send(answer(message_id, status))
+
+
+def answer(message_id: int, status: int = 0) -> bytes:
+    return w.data(w.value(STORE_ID, COMMAND | LAST, store_response(message_id, status)))
+
+
+def in_two_values(message_id: int) -> bytes:
+    command = store_response(message_id, 0)
+    return w.data(
+        w.value(STORE_ID, COMMAND, command[:20]),
+        w.value(STORE_ID, COMMAND | LAST, command[20:]),
+    )
+
+
+def in_two_pdus(message_id: int) -> bytes:
+    command = store_response(message_id, 0)
+    return w.data(w.value(STORE_ID, COMMAND, command[:20])) + w.data(
+        w.value(STORE_ID, COMMAND | LAST, command[20:])
+    )
+
+
+@pytest.mark.parametrize("form", [answer, in_two_values, in_two_pdus])
+@pytest.mark.parametrize("cut", [3, 6, 12, 31, None])
+def test_an_answer_is_taken_in_whatever_pieces_it_comes(dicom, study, form, cut):
+    with Getting(dicom.port) as peer:
+        peer.begin()
+        for remaining in (2, 1, 0):
+            whole = form(peer.asked())
+            peer.send(whole[:cut])
+            if cut is not None:
+                peer.send(whole[cut:])
+            done = 3 - remaining
+            expected = (0xFF00, remaining, done, 0, 0) if remaining else (0, None, 3, 0, 0)
+            assert peer.said() == expected
+
+
+@pytest.mark.parametrize("engine", ["direct"], indirect=True)
+def test_a_cancel_in_one_breath_with_the_answer_ends_it(dicom, study):
+    with Getting(dicom.port) as peer:
+        peer.begin()
+        peer.send(answer(peer.asked()) + w.cancel(77, GET_ID))
+        assert peer.said() == (0xFF00, 2, 1, 0, 0)
+        assert peer.said() == (0xFE00, 2, 1, 0, 0)
+
+
+@pytest.mark.parametrize("between", [0.0, 60.0])
+def test_progress_is_said_at_first_and_then_as_often_as_it_may(
+    dicom, study, monkeypatch, between
+):
+    monkeypatch.setattr("dimse.retrieve._BETWEEN_S", between)
+    with Getting(dicom.port) as peer:
+        peer.begin()
+        peer.answer(peer.asked())
+        assert peer.said() == (0xFF00, 2, 1, 0, 0)
+        peer.answer(peer.asked())
+        if not between:
+            assert peer.said() == (0xFF00, 1, 2, 0, 0)
+        peer.answer(peer.asked())
+        assert peer.said() == (0x0000, None, 3, 0, 0)
+
+
+@pytest.mark.parametrize("status", [0xA700, 0xB000])
+def test_what_failed_meanwhile_is_in_the_last_response(dicom, study, monkeypatch, status):
+    monkeypatch.setattr("dimse.retrieve._BETWEEN_S", 60.0)
+    with Getting(dicom.port) as peer:
+        peer.begin()
+        peer.answer(peer.asked())
+        peer.said()
+        peer.answer(peer.asked(), status)
+        peer.answer(peer.asked())
+        failed, warned = (1, 0) if status == 0xA700 else (0, 1)
+        assert peer.said() == (0xB000, None, 2, failed, warned)
 
 
 def test_message_ids_are_unique_and_each_answer_is_told_from_another(dicom, study):
