@@ -11,6 +11,7 @@ import uuid
 from collections import deque
 from collections.abc import Generator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 from archive.commitment.service import LEASE_S
@@ -64,7 +65,11 @@ class AssociationReports:
         self._commitments = association.archive.commitments
         self._tasks: deque[_Task] = deque()
         self._message_id = _FIRST_MESSAGE_ID
-        self.owner = new_owner("association")
+
+    @cached_property
+    def owner(self) -> str:
+        """Who takes leases here: made when somebody asks for a commitment, which few do."""
+        return new_owner("association")
 
     def take(self, commitment: Commitment, context_id: int) -> None:
         """See to a request that was accepted under this association's lease."""

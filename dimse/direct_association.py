@@ -1,16 +1,22 @@
 """The direct engine's association: its own thread reads, serves and writes."""
 
+import threading
 from typing import Any, ClassVar, Final, cast
 
 from pynetdicom import evt
 
+from archive.assembly import Archive
 from archive.log import get_logger
+from archive.threads import KeptThreads
+from dimse.admission import Admission
 from dimse.agreements import Agreement
 from dimse.association import ServedAssociation
 from dimse.direct_layer import DirectUpperLayer
 from dimse.message_service import DirectMessages
 
 logger = get_logger(__name__)
+_IDLE: Final = "idle-association"
+_threads: Final = KeptThreads(_IDLE)
 # Awaiting the local answer to an A-ASSOCIATE-RQ (PS3.8 Table 9-3).
 _AWAITS_ANSWER: Final = "Sta3"
 
@@ -22,6 +28,40 @@ class DirectAssociation(ServedAssociation):
         "DULServiceProvider": DirectUpperLayer,
         "DIMSEServiceProvider": DirectMessages,
     }
+
+    def __init__(self, ae: Any, archive: Archive, admission: Admission) -> None:  # noqa: ANN401 - untyped
+        super().__init__(ae, archive, admission)
+        # Of the thread that serves it.
+        self._identity = 0
+        self._has_ended_all = threading.Event()
+        self._began = False
+
+    def start(self) -> None:
+        """Begin, on a thread that has served others."""
+        self._began = True
+        _threads.run(self._serve, self.name)
+
+    def is_alive(self) -> bool:
+        """Tell whether it is still served."""
+        return self._began and not self._has_ended_all.is_set()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until it is no longer served."""
+        if self._began:
+            self._has_ended_all.wait(timeout)
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether this is the thread that serves it."""
+        return self._identity == threading.get_ident()
+
+    def _serve(self) -> None:
+        self._identity = threading.get_ident()
+        try:
+            self.run_reactor()
+        finally:
+            threading.current_thread().name = _IDLE  # not this association's any more
+            self._has_ended_all.set()
 
     @property
     def _layer(self) -> DirectUpperLayer:

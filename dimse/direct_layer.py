@@ -1,6 +1,5 @@
 """The direct engine: an upper layer without a thread, driven by whoever waits for something."""
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -78,7 +77,8 @@ class DirectUpperLayer(ServedUpperLayer):
             evt.trigger(self.assoc, evt.EVT_ACSE_SENT, {"primitive": primitive})
         self.to_provider_queue.put(primitive)
         # Who asks for an association uses it from any one thread; it has none of its own.
-        if self.assoc.is_requestor or threading.current_thread() is self.assoc:
+        association: Any = self.assoc
+        if association.is_requestor or association.runs_here:
             self._turn()
         elif isinstance(self.socket, Connection):
             self.socket.wake()

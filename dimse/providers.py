@@ -4,11 +4,11 @@ Its association makes three service providers with a dozen queues and locks, of 
 would throw away all; and binds twenty handlers, which are the same for every one.
 """
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from pynetdicom import association as stock
-from pynetdicom import evt
+from pynetdicom import evt, pdu_items, pdu_primitives
 
 
 def _unless_its_own(name: str) -> None:
@@ -25,6 +25,13 @@ def _unless_its_own(name: str) -> None:
 
 for _name in ("ACSE", "DULServiceProvider", "DIMSEServiceProvider"):
     _unless_its_own(_name)
+
+
+# It looks at every UID with two regular expressions, its own for every association, and those
+# of contexts in every request; its warning of an odd one comes the first time.
+for _module in (pdu_items, pdu_primitives):
+    _of: Any = _module
+    _of.set_uid = lru_cache(maxsize=1024, typed=True)(_of.set_uid)
 
 
 @cache

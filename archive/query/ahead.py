@@ -1,19 +1,15 @@
-"""A search on a thread of its own, for who must look elsewhere while it runs.
-
-To start a thread, and to hand over through `queue.Queue`, cost more than a small search:
-threads that have searched wait for the next one a while.
-"""
+"""A search on a thread of its own, for who must look elsewhere while it runs."""
 
 import contextlib
 import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Final
 
 from archive.query.returned import Match
+from archive.threads import KeptThreads
 from storage.index.engine import Stop
 
 # What is found is handed over in lists: the first soon, later ones large enough that handing
@@ -23,47 +19,9 @@ _MOST: Final = 64
 _LISTS_AHEAD: Final = 4
 _LONGEST_HELD_S: Final = 0.1
 _POLL_S: Final = 0.1
-# A thread that has searched waits so long for another search.
-_IDLE_S: Final = 10.0
 
 
-class _Searcher:
-    """A thread that carries out one search after another; it ends when none has come."""
-
-    def __init__(self) -> None:
-        self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._serve, name="search", daemon=True)
-        self._thread.start()
-
-    def do(self, search: Callable[[], None]) -> None:
-        self._thread.name = "search"
-        self._work.put(search)
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                search = self._work.get(timeout=_IDLE_S)
-            except queue.Empty:
-                try:
-                    _idle.remove(self)
-                except ValueError:  # given something to do in this moment
-                    search = self._work.get()
-                else:
-                    return
-            search()
-            del search  # and with it what it found
-            self._thread.name = "idle-search"
-            _idle.append(self)
-
-
-_idle: Final[deque[_Searcher]] = deque()
-
-
-def _searcher() -> _Searcher:
-    try:
-        return _idle.pop()
-    except IndexError:
-        return _Searcher()
+_searchers: Final = KeptThreads("idle-search")
 
 
 class SearchAhead:
@@ -87,7 +45,7 @@ class SearchAhead:
         self._room = threading.Semaphore(_LISTS_AHEAD)
 
     def __enter__(self) -> "SearchAhead":
-        _searcher().do(self._run)
+        _searchers.run(self._run, "search")
         return self
 
     def __exit__(

@@ -21,8 +21,8 @@ from tests.dimse import wire as w
 from tests.dimse.wire import Wire
 
 _CONNECTIONS = 600
-# Threads that end only when no work has come for a while (`archive.query.ahead`), or never.
-_WAITING = ("idle-search", "discarding")
+# Threads that end only when no work has come for a while (`archive.threads`), or never.
+_WAITING = ("idle-search", "idle-association", "discarding")
 _BODY = w.small_ct("1.2.3.2.1", "1.2.3.2") + bytes(300)
 
 # What leads into a state; after it comes what is fuzzed.
