@@ -238,7 +238,7 @@ def free_port() -> int:
     raise AssertionError("unreachable: the ports go round")
 
 
-def wait_until(condition, timeout_s: float = 20.0, what: str = "it"):
+def wait_until(condition, timeout_s: float = 60.0, what: str = "it"):
     """Ask again until ``condition`` gives something true."""
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:

@@ -187,11 +187,11 @@ def test_demo_fills_an_archive_and_doubles_nothing(served):
     again = json.loads(served.command("demo", "--json").stdout)
     assert (again["synthetic"]["stored"], again["real"]["stored"]) == (0, 0)
     studies = httpx.get(
-        f"{served.url}/dicom-web/studies", params={"PatientName": "Demo^*"}
+        f"{served.url}/dicom-web/studies", params={"PatientName": "Demo^*"}, timeout=60
     ).json()
     assert len(studies) == 3
     for study in studies:
-        rendered = httpx.get(study["00081190"]["Value"][0] + "/rendered")
+        rendered = httpx.get(study["00081190"]["Value"][0] + "/rendered", timeout=60)
         assert "image/jpeg" in rendered.headers["content-type"]  # alone, or in parts
 
 
