@@ -8,6 +8,7 @@ import errno
 import os
 import select
 import socket
+import weakref
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Final, NamedTuple, Self
@@ -45,6 +46,8 @@ class Doors:
         self._listening = {one.fileno(): one for one in listening}
         self._waiting = select.epoll()
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        # It may be rung in the moment in which nobody waits any more.
+        weakref.finalize(self, os.close, self._bell).atexit = False
         self._waiting.register(self._bell, select.EPOLLIN)
 
     def __enter__(self) -> Self:
@@ -65,13 +68,10 @@ class Doors:
     ) -> None:
         """Wait no more; the listening sockets stay as they are."""
         self._waiting.close()
-        bell, self._bell = self._bell, -1
-        os.close(bell)
 
     def ring(self) -> None:
         """End the wait, from any thread or a signal handler, now or the next time."""
-        if self._bell >= 0:
-            os.eventfd_write(self._bell, 1)
+        os.eventfd_write(self._bell, 1)
 
     def watch(self, connection: socket.socket) -> None:
         """Wait for this too, until it is closed or let go."""
