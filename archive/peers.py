@@ -47,9 +47,10 @@ class PeerService:
         title = ae_title.strip()
         return self._configured.get(title) or self._added().get(title)
 
-    @property
-    def is_fresh(self) -> bool:
-        """Whether `find` answers without asking the index."""
+    def is_at_hand(self, ae_title: str) -> bool:
+        """Tell whether `find` answers without asking the index."""
+        if ae_title.strip() in self._configured:
+            return True
         return time.monotonic() - self._known_since <= _FRESH_S
 
     def all(self) -> list[Peer]:

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import fcntl
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import IO, Final
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _POLL_S: Final = 0.001
+_MOST_FILES: Final = 16384
 _PID_FILE: Final = "run/supervisor.pid"
 
 
@@ -86,3 +88,16 @@ def running_pid(data_dir: Path) -> int | None:
     except FileNotFoundError:
         pass
     return None
+
+
+def open_more_files() -> int:
+    """Let this process open as many files as the system allows it; return how many.
+
+    A connection that waits costs one, and whoever serves connections must not be without.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    return _MOST_FILES if soft == resource.RLIM_INFINITY else soft

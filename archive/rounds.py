@@ -77,7 +77,7 @@ class Rounds:
                 failures, pause = 0, self._pause_s
             except Exception:
                 failures += 1
-                pause = min(self._pause_s * 2**failures, _LONGEST_PAUSE_S)
+                pause = min(self._pause_s * 2 ** min(failures, 16), _LONGEST_PAUSE_S)
                 # Several nodes that lost one database must not all come back in one moment.
                 pause *= random.uniform(0.8, 1.2)  # noqa: S311 - no secret
                 logger.exception(

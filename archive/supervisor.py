@@ -229,7 +229,11 @@ class Supervisor:
         if self._stopping:
             return
         worker.failures = 0 if lasted > _SETTLED_S else worker.failures + 1
-        pause = min(0.1 * 2**worker.failures, _LONGEST_PAUSE_S) if worker.failures else 0.0
+        pause = (
+            min(0.1 * 2 ** min(worker.failures, 16), _LONGEST_PAUSE_S)
+            if worker.failures
+            else 0.0
+        )
         worker.due_at = now + pause
         # One that ends by itself has nothing left to do.
         logger.log(

@@ -81,6 +81,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 return
             if self._answered_at_once():
                 return
+        self._idle_since = None  # behind what was answered at once, in the same piece
         super().on_headers_complete()
         if self.cycle is not None:
             scope: Any = self.cycle.scope

@@ -77,10 +77,12 @@ class ReadyFiles(Ready):
     def _open(self, span: FileSpan) -> None:
         file = os.open(span.path, os.O_RDONLY | os.O_CLOEXEC)
         self._files.append(file)
-        # A file is read from its beginning: where its end is in memory, the rest is.
-        end = span.offset + span.length
-        if os.preadv(file, [bytearray(1)], max(end - 1, 0), _NO_WAIT) != 1:
-            raise FileNotFoundError(f"{span.name} ends early")
+        # A file is read from its beginning: where both ends are in memory, the rest is. The end
+        # alone is not enough: of what was just stored that is all there is (`direct.py`).
+        last = max(span.offset + span.length - 1, 0)
+        for place in (min(span.offset, last), last):
+            if os.preadv(file, [bytearray(1)], place, _NO_WAIT) != 1:
+                raise FileNotFoundError(f"{span.name} ends early")
 
     def send(self, connection: socket.socket) -> list[Buffer]:
         """Send what the connection takes now; return the rest, read into memory."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import resource
 import signal
 import socket
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from archive.assembly import Archive, open_archive
 from archive.background import House, keeping
 from archive.config import Config
 from archive.log import configure_logging
+from archive.processes import open_more_files
 from dicomweb.app import create_app
 from dicomweb.lanes import THREADS
 from dicomweb.protocol import BoundedProtocol
@@ -24,8 +24,7 @@ from dicomweb.resources import Resource
 from dicomweb.routes import HEALTH_ROUTES, ROUTES
 
 _KEEP_ALIVE_S: Final = 75
-# Connections that wait cost a file descriptor each; the rest is for objects and the index.
-_MOST_FILES: Final = 16384
+# Files that are no connections: objects and the index.
 _OWN_FILES: Final = 512
 _TICKS_A_SECOND: Final = 10
 
@@ -92,7 +91,7 @@ def run(
         Whether to answer nothing but whether the node lives, is ready, and how much it does.
     """
     configure_logging(config.logging.level)
-    most_files = _raise_limit()
+    most_files = open_more_files()
     with (
         open_archive(config, render_address=render_address) as archive,
         keeping(archive, house),
@@ -117,13 +116,3 @@ def server_settings(archive: Archive, routes: Sequence[Resource] = ROUTES) -> uv
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(int(archive.config.archive.drain_timeout_s), 1),
     )
-
-
-def _raise_limit() -> int:
-    """Let this process open as many files as the system allows it; return how many."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        soft = wanted
-    return _MOST_FILES if soft == resource.RLIM_INFINITY else soft

@@ -134,11 +134,14 @@ class Admission:
         tuple or None
             The caller and its slot; None when it is refused, or that takes time to tell.
         """
-        if not self._archive.peers.is_fresh:
+        if not self._archive.peers.is_at_hand(agreement.calling):
             return None
-        caller = Caller(
-            self._archive, calling=agreement.calling, called=agreement.called, remote=remote
-        )
+        try:
+            caller = Caller(
+                self._archive, calling=agreement.calling, called=agreement.called, remote=remote
+            )
+        except ArchiveError:  # no longer at hand, and the index does not answer
+            return None
         if caller.is_known and not _is_place_known(caller.peer):
             return None
         if self.refusal(caller, None) is not None:

@@ -8,12 +8,19 @@ import errno
 import os
 import select
 import socket
+import time
 import weakref
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
+from archive.log import get_logger
+
+logger = get_logger(__name__)
+
 _BACKLOG: Final = 1024
+# After a failure that is not the caller's.
+_REST_S: Final = 0.1
 _LISTENING: Final = select.EPOLLIN | select.EPOLLEXCLUSIVE
 
 
@@ -100,9 +107,11 @@ class Doors:
             except (BlockingIOError, ConnectionError):
                 continue  # another worker was faster, or the peer has gone again
             except OSError as error:
-                if error.errno == errno.EINVAL:  # it listens no more: this node is told to end
-                    continue
-                raise
+                if error.errno != errno.EINVAL:  # that: it listens no more, this node is to end
+                    # Too many open files, say: whoever is here already is served all the same.
+                    logger.warning("connection.not-accepted", extra={"reason": str(error)})
+                    time.sleep(_REST_S)
+                continue
             # The kernel wakes whoever waits longest: now it is another worker's turn.
             self._waiting.unregister(number)
             self._waiting.register(number, _LISTENING)

@@ -23,6 +23,7 @@ from archive.background import House, keeping
 from archive.config import Config
 from archive.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from archive.log import configure_logging, get_logger
+from archive.processes import open_more_files
 from archive.readiness import RUN_FOLDER
 from dimse.admission import Admission
 from dimse.agreements import Agreements
@@ -255,6 +256,7 @@ def run(
 ) -> None:
     """Be one DICOM worker until SIGTERM; what the supervisor starts."""
     configure_logging(config.logging.level)
+    open_more_files()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     gc.set_threshold(_COLLECTED_AT)
     with (

@@ -161,8 +161,9 @@ class ForwardQueue:
         self.follow(pulse)
         if self._was_looked_at:
             return False
+        given_up = any(self.open_jobs().values())  # counted by who carries out
         self._was_looked_at = True
-        return any(self.open_jobs().values())  # given up: counted by who carries out
+        return given_up
 
     # -- carrying out ----------------------------------------------------------------------
 

@@ -48,6 +48,8 @@ def migrate(engine: IndexEngine) -> None:
     config = _config()
     _require_known(current_revision(engine))
     with engine.write() if engine.is_sqlite else _alone(engine) as connection:
+        if engine.is_sqlite:
+            connection.begin()  # else Alembic takes each migration for one of its own
         config.attributes["connection"] = connection
         importlib.import_module("alembic.command").upgrade(config, "head")
 

@@ -21,7 +21,7 @@ from storage.objects.base import Buffer
 # that is not for reading only, is written from where it is.
 BLOCK: Final = 4096
 _SCRATCH_BYTES: Final = 1 << 20
-# Below this the cache costs less than the padding.
+# Below this the cache costs less than two ways of writing.
 _SMALLEST: Final = 64 * 1024
 _KEPT: Final = 8
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC

@@ -48,3 +48,15 @@ def test_a_step_that_waits_for_its_peer_holds_up_no_other_and_is_told_to_stop(ar
         assert waiting.wait(10)
         count = len(fine)
         wait_until(lambda: len(fine) > count + 3, what="the other step")
+
+
+def test_a_step_may_fail_for_days(archive, monkeypatch):
+    monkeypatch.setattr("archive.rounds._LONGEST_PAUSE_S", 0.0001)
+    failed = []
+
+    def failing(_archive, _stopping):
+        failed.append(1)
+        raise RuntimeError("nobody is there")
+
+    with serving(archive, {"failing": failing}):
+        wait_until(lambda: len(failed) > 1100, 60, "as many tries")  # 2**1024 is no number

@@ -189,7 +189,10 @@ def test_the_ingress_leads_to_a_service_under_the_public_name(settings):
     (ingress,) = of_kind("Ingress").values()
     (rule,) = ingress["spec"]["rules"]
     assert settings.archive.public_url == f"https://{rule['host']}"
-    (path,) = rule["http"]["paths"]
-    service = of_kind("Service")[path["backend"]["service"]["name"]]
-    ports = {port["name"] for port in service["spec"]["ports"]}
-    assert path["backend"]["service"]["port"]["name"] in ports
+    paths = rule["http"]["paths"]
+    for path in paths:
+        service = of_kind("Service")[path["backend"]["service"]["name"]]
+        ports = {port["name"] for port in service["spec"]["ports"]}
+        assert path["backend"]["service"]["port"]["name"] in ports
+    led = {path["path"] for path in paths if path["pathType"] == "Prefix"}
+    assert led == {"/dicom-web", "/wado", "/api", "/viewer"}  # no numbers, no health

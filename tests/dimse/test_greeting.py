@@ -1,9 +1,11 @@
 """An association that only verifies has the same answers without a thread as with one."""
 
 import contextlib
+import errno
 import socket
 import struct
 import threading
+import time
 
 import pytest
 
@@ -34,6 +36,8 @@ from tests.dimse.wire import (
     value,
 )
 
+# Who calls, as the settings know it.
+PEER = Peer(ae_title="WIRE", calls_from=("any",))
 ONLY_ECHO = ((ECHO_ID, VERIFICATION, IMPLICIT),)
 REQUEST = request(contexts=ONLY_ECHO)
 RELEASE = pdu(RELEASE_RQ)
@@ -238,3 +242,27 @@ def test_a_crowd_is_not_kept_waiting_by_the_silent(tmp_path, monkeypatch):
         for _ in range(3):
             echoes_alone(direct)
             echoes(direct)
+
+
+def test_a_peer_of_the_settings_is_greeted_though_nobody_was_looked_up(tmp_path, monkeypatch):
+    with serving(tmp_path, "direct", peers=(PEER,), strangers=()) as direct:
+        echoes_alone(direct)
+        made = begun(direct, monkeypatch)
+        time.sleep(1.1)  # longer than what is known of other peers holds
+        echoes_alone(direct)
+        assert not made
+
+
+def test_a_connection_that_cannot_be_accepted_ends_nothing(tmp_path, monkeypatch):
+    with serving(tmp_path) as direct:
+        failures = [errno.EMFILE, errno.ENFILE]
+        accept = socket.socket.accept
+
+        def failing(listening):
+            if failures:
+                raise OSError(failures.pop(), "too many open files")
+            return accept(listening)
+
+        monkeypatch.setattr(socket.socket, "accept", failing)
+        echoes_alone(direct)
+        assert not failures

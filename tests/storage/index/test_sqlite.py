@@ -3,7 +3,7 @@
 import sqlite3
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import event, insert, select
 
 from storage.index.engine import IndexEngine
 from storage.index.migrate import migrate
@@ -79,3 +79,12 @@ def test_a_commit_that_fails_is_told_and_leaves_nothing(index):
     with index.write() as connection:
         write(connection, driver="next")
     assert names(index) == {"next"}
+
+
+def test_all_migrations_are_one_transaction(tmp_path):
+    engine = IndexEngine(f"sqlite:///{tmp_path / 'index.db'}")
+    commits = []
+    event.listen(engine.sqlalchemy, "commit", commits.append)
+    migrate(engine)
+    assert len(commits) == 1
+    engine.close()
