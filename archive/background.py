@@ -1,8 +1,8 @@
 """What keeps a node in order: one of its workers does it beside its own work.
 
 Once a minute: what writers that died left, the index's log, and, once an hour over all nodes,
-what was deleted long ago. Once a second: whether there is something for a courier that has not
-been started (docs/decisions/0038).
+what was deleted long ago. Every three seconds: whether there is something for a courier that
+has not been started (docs/decisions/0038).
 """
 
 import contextlib
@@ -25,6 +25,8 @@ logger = get_logger(__name__)
 _ROUND_S: Final = 60.0
 _PURGE_EVERY: Final = timedelta(hours=1)
 _PARTING_S: Final = 5.0
+# How often it is looked for errands: what waits for the first of them waits so much longer.
+_LOOK_S: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ def keeping(archive: Archive, house: House | None) -> Iterator[None]:
     steps: dict[str, Step] = {"background": keep_up}
     if house.courier_address:
         steps["errands"] = _Errands(house.courier_address)
-    rounds = Rounds(archive, steps)
+    rounds = Rounds(archive, steps, pause_s=_LOOK_S)
     rounds.start()
     try:
         yield

@@ -91,6 +91,7 @@ class Supervisor:
         }
         self._image: _Image | None = None
         self._is_prepared = False
+        self._published: dict[str, bool] = {}
         self._ended_early: dict[int, int] = {}
         self._stopping = False
 
@@ -243,7 +244,10 @@ class Supervisor:
         )
 
     def _publish(self) -> None:
-        write_readiness(self._data_dir, self._state())
+        state = self._state()
+        if state != self._published:
+            write_readiness(self._data_dir, state)
+            self._published = state
 
     def _state(self) -> dict[str, bool]:
         return {

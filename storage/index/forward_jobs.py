@@ -38,6 +38,19 @@ _ENDED: Final = (DONE, DEAD, CANCELLED)
 _CURSOR: Final = "forward"
 
 
+# Made once: to put it together costs more than to ask.
+_PULSE: Final = select(
+    select(counter.c.value).where(counter.c.name == "change").scalar_subquery(),
+    select(counter.c.value).where(counter.c.name == _CURSOR).scalar_subquery(),
+    select(func.min(forward_job.c.due_at))
+    .where(forward_job.c.state == WAITING)
+    .scalar_subquery(),
+    select(func.min(forward_job.c.lease_until))
+    .where(forward_job.c.state == SENDING)
+    .scalar_subquery(),
+)
+
+
 class ForwardJobRows:
     """The table of jobs.
 
@@ -54,20 +67,8 @@ class ForwardJobRows:
 
     def pulse(self) -> Pulse:
         """Look whether there is anything to do: one statement, cheap to ask each second."""
-        waiting = select(func.min(forward_job.c.due_at)).where(forward_job.c.state == WAITING)
-        lapsing = select(func.min(forward_job.c.lease_until)).where(
-            forward_job.c.state == SENDING
-        )
-        cursor = select(counter.c.value).where(counter.c.name == _CURSOR)
-        last = select(counter.c.value).where(counter.c.name == "change")
-        statement = select(
-            last.scalar_subquery(),
-            cursor.scalar_subquery(),
-            waiting.scalar_subquery(),
-            lapsing.scalar_subquery(),
-        )
         with self._engine.read() as connection:
-            last_change, place, due, lapse = connection.execute(statement).one()
+            last_change, place, due, lapse = connection.execute(_PULSE).one()
         dues = [moment for moment in (due, lapse) if moment is not None]
         return Pulse(last_change, place, min(dues, default=None))
 
